@@ -1,0 +1,1 @@
+"""Kafka as a fast, trustworthy source and sink of Ray."""

@@ -1,0 +1,1 @@
+"""Turns record values into Arrow columns; knows no Kafka client and nothing of Ray."""

@@ -1,0 +1,197 @@
+"""The errors of sabot_ray.
+
+::
+
+    SabotRayError
+    ├── ConfigError (ValueError)            wrong option, refused before any connection
+    ├── BackendUnavailable (ImportError)    the named backend cannot be loaded here
+    ├── KafkaError                          the broker or the client said no
+    │   ├── BrokerUnavailable
+    │   ├── AuthenticationFailed
+    │   ├── AuthorizationFailed
+    │   ├── UnknownTopicOrPartition
+    │   ├── OffsetOutOfRange
+    │   ├── CommitFailed
+    │   └── Fenced                          another driver owns the stream now
+    ├── DataLoss                            records that were wanted are gone from the log
+    ├── ReadIncomplete                      a bounded read could not reach its end
+    ├── BatchLost                           a batch vanished from the object store
+    ├── DecodeError                         a record does not fit the schema
+    └── ReaderFailed                        a reader actor cannot be started or kept alive
+
+Every error survives pickling with its attributes, so it crosses a Ray actor boundary unchanged: every
+constructor argument after the message has a default, and ``__reduce__`` carries the instance's state.
+Messages say what happened, where, and what to do; they never hold a key, a value or a credential.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rebuild(cls: type[SabotRayError], message: str, state: dict[str, Any]) -> SabotRayError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error
+
+
+class SabotRayError(Exception):
+    """Base of every error that sabot_ray raises on purpose."""
+
+    @property
+    def message(self) -> str:
+        """The text of the error."""
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+class ConfigError(SabotRayError, ValueError):
+    """An option, a schema, a predicate or a combination of them cannot work."""
+
+
+class BackendUnavailable(SabotRayError, ImportError):
+    """The backend that was asked for cannot be loaded on this machine."""
+
+
+class KafkaError(SabotRayError):
+    """The broker or the client library reported an error.
+
+    Args:
+        message: What happened, where, what to do.
+        code: librdkafka's or Kafka's numeric error code, 0 if there is none.
+        name: The code's name, for example ``"TOPIC_AUTHORIZATION_FAILED"``.
+        retriable: Whether the same call may succeed later.
+    """
+
+    def __init__(
+        self, message: str, code: int = 0, name: str = "", *, retriable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.name = name
+        self.retriable = retriable
+
+
+class BrokerUnavailable(KafkaError):
+    """No broker answered in time."""
+
+
+class AuthenticationFailed(KafkaError):
+    """The brokers refused the credentials, or TLS could not be set up."""
+
+
+class AuthorizationFailed(KafkaError):
+    """The credentials are right, but an ACL is missing."""
+
+
+class UnknownTopicOrPartition(KafkaError):
+    """The topic or the partition does not exist."""
+
+
+class OffsetOutOfRange(KafkaError):
+    """The offset to fetch is not in the partition's log."""
+
+
+class CommitFailed(KafkaError):
+    """The group coordinator did not accept the offsets."""
+
+
+class Fenced(KafkaError):
+    """Another driver took over the stream; this one must not read or commit any more."""
+
+
+class DataLoss(SabotRayError):
+    """Records between the wanted and the available offset are no longer in the log.
+
+    Args:
+        message: What happened, where, what to do.
+        topic: The topic.
+        partition: The partition.
+        wanted_offset: The offset that was to be read next.
+        available_offset: The nearest offset that the log still has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        topic: str = "",
+        partition: int = -1,
+        wanted_offset: int = -1,
+        available_offset: int = -1,
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.wanted_offset = wanted_offset
+        self.available_offset = available_offset
+
+
+class ReadIncomplete(SabotRayError):
+    """A bounded read stopped before its end; what was read is not the whole range.
+
+    Args:
+        message: What happened, where, what to do.
+        topic: The topic.
+        partition: The partition that did not reach its end.
+        offset: The next offset that was not read.
+        end_offset: The end of the range.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        topic: str = "",
+        partition: int = -1,
+        offset: int = -1,
+        end_offset: int = -1,
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.end_offset = end_offset
+
+
+class BatchLost(SabotRayError):
+    """The batch behind a reference is gone, because the node that held it died."""
+
+
+class DecodeError(SabotRayError):
+    """A record's value does not fit the stream's schema.
+
+    Args:
+        message: What happened, where, what to do.
+        topic: The topic.
+        partition: The partition.
+        offset: The record's offset.
+        field: Path of the offending field, for example ``"$.items[2].price"``; ``"$"`` is the whole value.
+        reason: What is wrong with it, for example ``"expected a number, found a string"``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        topic: str = "",
+        partition: int = -1,
+        offset: int = -1,
+        field: str = "$",
+        reason: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.field = field
+        self.reason = reason
+
+    @classmethod
+    def at(cls, topic: str, partition: int, offset: int, field: str, reason: str) -> DecodeError:
+        """Build the error of one record, with the message that every backend uses."""
+        message = f"topic '{topic}' partition {partition} offset {offset}: field {field}: {reason}"
+        return cls(message, topic, partition, offset, field, reason)
+
+
+class ReaderFailed(SabotRayError):
+    """A reader actor could not be scheduled, or dies faster than it makes progress."""

@@ -1,0 +1,1 @@
+"""Talks to the brokers; knows nothing of Ray."""

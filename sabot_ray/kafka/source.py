@@ -1,0 +1,109 @@
+"""Reading one partition as Arrow record batches: the protocol, and the choice of the backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.types import SourceStats, Watermarks
+
+Backend = Literal["native", "aiokafka"]
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Everything that decides what a source gives, but for the partition and its range; picklable.
+
+    Attributes:
+        config: How to reach the brokers.
+        topic: The topic to read.
+        codec: How values become columns; holds the schema of the value columns.
+        columns: Names of the columns to build, in order: fields of the codec's schema and metadata
+            columns (`sabot_ray.schema.METADATA_FIELDS`). Every document is validated whole all the same.
+        tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
+        on_decode_error: ``"fail"`` or ``"skip"``.
+        max_batch_bytes: A batch is closed once the keys and values in it reach this many bytes.
+        linger_s: How long to wait for more records before a batch that is not full is handed over.
+        prefetch_bytes: Limit of what the client fetches ahead.
+    """
+
+    config: KafkaConfig
+    topic: str
+    codec: JsonCodec
+    columns: tuple[str, ...]
+    tombstones: Literal["keep", "skip"] = "keep"
+    on_decode_error: Literal["fail", "skip"] = "fail"
+    max_batch_bytes: int = 16 << 20
+    linger_s: float = 0.0
+    prefetch_bytes: int = 64 << 20
+
+
+class PartitionSource(Protocol):
+    """Reads the half-open range ``[start_offset, end_offset)`` of one partition, in offset order.
+
+    Not thread safe, but for `close`, which may be called from any thread and wakes a blocked `poll`.
+    """
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of every batch."""
+
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        """Return the next records, in offset order.
+
+        The batch is handed over as soon as no further record is at hand, or a limit is reached. Each
+        record in the fetched range is exactly one row, unless the spec says that it is dropped.
+
+        Args:
+            max_rows: Upper limit of rows in the batch.
+            timeout_s: Longest time to wait for the first record.
+
+        Returns:
+            A batch with the source's schema; zero rows if nothing arrived in time, or if all that was
+            fetched was dropped or not a record. Never "the end": that is ``position() >= end_offset``.
+
+        Raises:
+            DecodeError: A value does not fit the schema and the policy is "fail"; the rows before it
+                were returned first, and `position` is the record's offset. Raised again on each call.
+            OffsetOutOfRange: The position is not in the log (any more).
+            KafkaError: The client reported an error that it does not retry. Outages are none: they
+                look like an idle topic here, and the client goes on by itself.
+        """
+
+    def position(self) -> int:
+        """Return the next offset to fetch: after the last returned row, and past what is no record.
+
+        It moves over control records, aborted transactions and compacted gaps also when no row comes
+        with them, and stops at ``end_offset``. ``[position() before a poll, position() after it)`` is
+        the range which that poll's batch covers.
+        """
+
+    def watermarks(self) -> Watermarks:
+        """Ask the broker for the bounds of the log.
+
+        Raises:
+            BrokerUnavailable: No answer in time.
+        """
+
+    def seek(self, offset: int) -> None:
+        """Fetch from ``offset`` next; batches from before the call are never returned after it."""
+
+    def stats(self) -> SourceStats:
+        """Return the counters since the source was opened; callable from any thread."""
+
+    def close(self) -> None:
+        """Free the client; a blocked `poll` returns an empty batch. Idempotent, at most about a second."""
+
+    def shutdown(self) -> None:
+        """Do the same as `close`: the name it had in Sabot."""
+
+    async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
+        """Wait for the next records without blocking the event loop: `poll` in a thread.
+
+        Returns:
+            A batch with at least one row, or an empty one if the end of the range is reached.
+        """

@@ -1,0 +1,1 @@
+"""Keeps the progress of a stream."""

@@ -1,0 +1,1 @@
+"""Runs a stream on Ray actors."""
