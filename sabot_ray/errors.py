@@ -195,3 +195,66 @@ class DecodeError(SabotRayError):
 
 class ReaderFailed(SabotRayError):
     """A reader actor could not be scheduled, or dies faster than it makes progress."""
+
+
+#: librdkafka's error codes (negative: its own; else Kafka's) -> class. Any other code is a plain KafkaError.
+_LIBRDKAFKA_CODES: dict[int, type[KafkaError]] = {
+    -195: BrokerUnavailable,  # _TRANSPORT
+    -193: BrokerUnavailable,  # _RESOLVE
+    -187: BrokerUnavailable,  # _ALL_BROKERS_DOWN
+    -185: BrokerUnavailable,  # _TIMED_OUT
+    -180: BrokerUnavailable,  # _WAIT_COORD
+    -166: BrokerUnavailable,  # _TIMED_OUT_QUEUE
+    5: BrokerUnavailable,  # LEADER_NOT_AVAILABLE
+    6: BrokerUnavailable,  # NOT_LEADER_FOR_PARTITION
+    7: BrokerUnavailable,  # REQUEST_TIMED_OUT
+    8: BrokerUnavailable,  # BROKER_NOT_AVAILABLE
+    9: BrokerUnavailable,  # REPLICA_NOT_AVAILABLE
+    13: BrokerUnavailable,  # NETWORK_EXCEPTION
+    14: BrokerUnavailable,  # COORDINATOR_LOAD_IN_PROGRESS
+    15: BrokerUnavailable,  # COORDINATOR_NOT_AVAILABLE
+    16: BrokerUnavailable,  # NOT_COORDINATOR
+    -181: AuthenticationFailed,  # _SSL
+    -169: AuthenticationFailed,  # _AUTHENTICATION
+    33: AuthenticationFailed,  # UNSUPPORTED_SASL_MECHANISM
+    34: AuthenticationFailed,  # ILLEGAL_SASL_STATE
+    54: AuthenticationFailed,  # SECURITY_DISABLED
+    58: AuthenticationFailed,  # SASL_AUTHENTICATION_FAILED
+    29: AuthorizationFailed,  # TOPIC_AUTHORIZATION_FAILED
+    30: AuthorizationFailed,  # GROUP_AUTHORIZATION_FAILED
+    31: AuthorizationFailed,  # CLUSTER_AUTHORIZATION_FAILED
+    53: AuthorizationFailed,  # TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    65: AuthorizationFailed,  # DELEGATION_TOKEN_AUTHORIZATION_FAILED
+    -190: UnknownTopicOrPartition,  # _UNKNOWN_PARTITION
+    -188: UnknownTopicOrPartition,  # _UNKNOWN_TOPIC
+    3: UnknownTopicOrPartition,  # UNKNOWN_TOPIC_OR_PART
+    17: UnknownTopicOrPartition,  # TOPIC_EXCEPTION
+    100: UnknownTopicOrPartition,  # UNKNOWN_TOPIC_ID
+    -140: OffsetOutOfRange,  # _AUTO_OFFSET_RESET
+    1: OffsetOutOfRange,  # OFFSET_OUT_OF_RANGE
+    -144: Fenced,  # _FENCED
+    22: Fenced,  # ILLEGAL_GENERATION
+    25: Fenced,  # UNKNOWN_MEMBER_ID
+    47: Fenced,  # INVALID_PRODUCER_EPOCH
+    82: Fenced,  # FENCED_INSTANCE_ID
+    90: Fenced,  # PRODUCER_FENCED
+}
+
+_RETRIABLE_CODES = frozenset(
+    code for code, cls in _LIBRDKAFKA_CODES.items() if cls is BrokerUnavailable
+) | {27}  # REBALANCE_IN_PROGRESS
+
+
+def from_librdkafka(code: int, name: str, message: str) -> KafkaError:
+    """Build the error for one of librdkafka's codes.
+
+    Args:
+        code: ``rd_kafka_resp_err_t``.
+        name: Its name, for example ``"_TRANSPORT"``.
+        message: What happened, where, what to do.
+
+    Returns:
+        An error of the class that the code belongs to; `KafkaError` itself for the other codes.
+    """
+    cls = _LIBRDKAFKA_CODES.get(code, KafkaError)
+    return cls(message, code, name, retriable=code in _RETRIABLE_CODES)
