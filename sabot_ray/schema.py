@@ -23,3 +23,8 @@ METADATA_FIELDS: dict[str, pa.Field] = {
         ),
     )
 }
+
+
+def is_json_text(field: pa.Field) -> bool:
+    """Tell whether the column holds the JSON text of whatever the field contains."""
+    return (field.metadata or {}).get(b"sabot_ray:json") == b"text"
