@@ -1,0 +1,376 @@
+"""Starts the real servers that tests and benchmarks talk to, and makes sure that they stop.
+
+Servers come from Maven into ``.servers/`` of the checkout (``SABOT_RAY_SERVERS_DIR`` names another
+folder), are shared by all runs, and listen on loopback only. ``python -m tests.servers`` fetches
+them without starting any.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+_FILES = Path(__file__).parent / "server_files"
+_CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+_JVM = (
+    "-Xms32m",
+    "-Xmx256m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-Djava.net.preferIPv4Stack=true",
+)
+
+_KAFKA_SETTINGS = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "num.partitions": "1",
+    # A test that misspells a topic shall fail instead of creating it.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # The default of 128 MiB does not fit the heap.
+    "log.cleaner.dedupe.buffer.size": "4194304",
+    # Compaction and retention act within seconds in topics that ask for it.
+    "log.cleaner.backoff.ms": "200",
+    "log.initial.task.delay.ms": "200",
+    "log.retention.check.interval.ms": "500",
+    # After a kill, the controller waits for this session before it lets the node in again.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
+
+_T = TypeVar("_T")
+
+
+class ServerMissing(Exception):
+    """A server cannot be had on this machine; the message says what is missing."""
+
+
+def wait_until(
+    condition: Callable[[], _T], timeout_s: float = 10.0, *, interval_s: float = 0.02
+) -> _T:
+    """Call ``condition`` until its result is true, and return that result.
+
+    Raises:
+        TimeoutError: It was still false, or still raised AssertionError, after ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        failure: AssertionError | None = None
+        try:
+            result = condition()
+        except AssertionError as exc:
+            failure = exc
+        else:
+            if result:
+                return result
+        if time.monotonic() > deadline:
+            name = getattr(condition, "__qualname__", repr(condition))
+            raise TimeoutError(f"{name} is not true after {timeout_s:g} s") from failure
+        time.sleep(interval_s)
+
+
+def servers_dir() -> Path:
+    """Return the folder that downloaded servers are kept in."""
+    default = Path(__file__).parent.parent / ".servers"
+    return Path(os.environ.get("SABOT_RAY_SERVERS_DIR", default)).absolute()
+
+
+def fetch_kafka() -> Path:
+    """Return the folder with Kafka's jars, after downloading them if need be.
+
+    Raises:
+        ServerMissing: There is no Java, or the jars are not here and Maven cannot bring them.
+    """
+    if not shutil.which("java"):
+        raise ServerMissing("no 'java' on the PATH: install a Java 17 runtime for the Kafka broker")
+    pom = _FILES / "kafka.pom.xml"
+    jars = servers_dir() / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    if jars.is_dir():
+        return jars
+    if not shutil.which("mvn"):
+        raise ServerMissing(f"no Kafka in {jars}, and no 'mvn' on the PATH to fetch it")
+    servers_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="download-", dir=servers_dir()) as scratch:
+        fetched = Path(scratch) / "jars"
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        maven = subprocess.run(
+            [*command, f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if maven.returncode:
+            raise ServerMissing(f"Maven could not fetch Kafka:\n{maven.stdout[-2000:]}")
+        # Renamed as a whole, so that an interrupted or a parallel download leaves no half folder.
+        with contextlib.suppress(OSError):
+            fetched.rename(jars)
+    return jars
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that nobody listens on, the same for a node's whole life.
+
+    They lie below the range from which the kernel takes the ports of outgoing connections: else a
+    client that retries a stopped node's port could be handed that very port, and connect to itself.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        if port not in ports:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class KafkaBroker:
+    """One KRaft node, broker and controller in one process; restarts keep its ports and data.
+
+    Start it from the main thread: the kernel kills it when the thread that started it ends, however
+    that happens.
+
+    Args:
+        directory: Where its data, settings and log go; one node each.
+        settings: Broker settings beyond, or in place of, the usual ones.
+        node_id: The node's id.
+        ports: The ports of the client's and of the controller's listener; free ones by default.
+        voters: The cluster's controllers, ``"1@127.0.0.1:29093,..."``; by default this node alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        node_id: int = 1,
+        ports: tuple[int, int] | None = None,
+        voters: str | None = None,
+    ) -> None:
+        self._directory = directory
+        self._port, controller_port = ports or free_ports(2)
+        self._settings = {
+            **_KAFKA_SETTINGS,
+            "node.id": str(node_id),
+            "controller.quorum.voters": voters or f"{node_id}@127.0.0.1:{controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},"
+            f"CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "log.dirs": str(directory / "data"),
+            **(settings or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._admin: AdminClient | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The client listener's address."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def log_file(self) -> Path:
+        """The broker's own log."""
+        return self._directory / "broker.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def admin(self) -> AdminClient:
+        """An admin client of this broker, made when first asked for."""
+        if self._admin is None:
+            self._admin = AdminClient(
+                {
+                    "bootstrap.servers": self.bootstrap_servers,
+                    "log_level": 0,
+                    "reconnect.backoff.ms": 50,
+                    "reconnect.backoff.max.ms": 200,
+                }
+            )
+        return self._admin
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the node, formatting its storage the first time.
+
+        Args:
+            wait: Return when it answers clients; False for a node that must wait for others first.
+
+        Raises:
+            ServerMissing: Kafka cannot be had on this machine.
+        """
+        if self.running:
+            return
+        jars = fetch_kafka()
+        if not (self._directory / "data").is_dir():
+            self._format(jars)
+        java = [
+            "java",
+            *_JVM,
+            f"-Dlog4j2.configurationFile={_FILES / 'log4j2.properties'}",
+            f"-Dkafka.log.file={self.log_file}",
+            "-cp",
+            f"{jars}/*",
+            "kafka.Kafka",
+            str(self._directory / "server.properties"),
+        ]
+        with self._console.open("ab") as console:
+            self._process = subprocess.Popen(
+                java,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C in the terminal is for the tests, which then stop the node.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        atexit.register(self.kill)
+        if wait:
+            wait_until(self._answers, 60.0)
+
+    def stop(self) -> None:
+        """Shut the node down cleanly; one that does not manage within 20 s is killed."""
+        if self._process is not None:
+            self.thaw()
+            self._signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the node as a power cut would."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            atexit.unregister(self.kill)
+
+    def freeze(self) -> None:
+        """Stop the node's clock: connections stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen node go on."""
+        self._signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop the node if it runs, and start it again: same ports, same data."""
+        self.stop()
+        self.start()
+
+    def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
+        """Create a topic and wait until every partition has a leader.
+
+        Args:
+            name: The topic.
+            partitions: Number of partitions.
+            config: The topic's settings, with underscores for dots.
+        """
+        settings = {key.replace("_", "."): str(value) for key, value in config.items()}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        self.admin.create_topics([new], operation_timeout=20)[name].result(20)
+
+        def led() -> bool:
+            topic = self.admin.list_topics(name, timeout=10).topics[name]
+            leaders = [partition.leader for partition in topic.partitions.values()]
+            return len(leaders) == partitions and all(leader >= 0 for leader in leaders)
+
+        wait_until(led, 20.0)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        self.admin.delete_topics([name], operation_timeout=20)[name].result(20)
+        wait_until(lambda: name not in self.admin.list_topics(timeout=10).topics, 20.0)
+
+    @property
+    def _console(self) -> Path:
+        return self._directory / "console.txt"
+
+    def _format(self, jars: Path) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        properties = self._directory / "server.properties"
+        properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
+        tool = ["java", *_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
+        subprocess.run(
+            [*tool, "-t", _CLUSTER_ID, "-c", str(properties)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+
+    def _answers(self) -> bool:
+        # An open port is too early a sign: metadata must name the node.
+        if not self.running:
+            raise RuntimeError(f"the Kafka broker did not start:\n{self._tail()}")
+        with contextlib.suppress(KafkaException):
+            return bool(self.admin.list_topics(timeout=1).brokers)
+        return False
+
+    def _tail(self) -> str:
+        texts = [path.read_text() for path in (self._console, self.log_file) if path.exists()]
+        return "\n".join(text[-3000:] for text in texts)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # To the whole group; it is gone if the node has ended by itself.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+@contextlib.contextmanager
+def running_broker(settings: Mapping[str, str] | None = None) -> Iterator[KafkaBroker]:
+    """Run a broker of its own in a temporary folder, which goes away with it."""
+    with tempfile.TemporaryDirectory(prefix="sabot-kafka-") as directory:
+        broker = KafkaBroker(Path(directory), settings)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
+
+
+def fetch_all() -> Iterable[Path]:
+    """Fetch every server that the tests use."""
+    return [fetch_kafka()]
+
+
+if __name__ == "__main__":
+    for folder in fetch_all():
+        print(folder)
