@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
 import pyarrow as pa
+
+from sabot_ray.errors import ConfigError
 
 #: Marks a string column that holds the JSON text of whatever the field contains.
 JSON_TEXT_METADATA = {b"sabot_ray:json": b"text"}
 
 #: The columns that ``metadata=`` adds, by name, in this order.
-METADATA_FIELDS: dict[str, pa.Field] = {
+METADATA_FIELDS: dict[str, pa.Field[Any]] = {
     field.name: field
     for field in (
         pa.field("_kafka_key", pa.binary()),
@@ -24,7 +33,219 @@ METADATA_FIELDS: dict[str, pa.Field] = {
     )
 }
 
+#: Names that begin so belong to sabot_ray.
+RESERVED_PREFIX: Final = "_kafka_"
 
-def is_json_text(field: pa.Field) -> bool:
-    """Tell whether the column holds the JSON text of whatever the field contains."""
-    return (field.metadata or {}).get(b"sabot_ray:json") == b"text"
+_AVAILABLE: Final = (
+    "bool, int8 to int64, uint8 to uint64, float32, float64, string, binary, timestamp, struct, list, "
+    "map<string, T>"
+)
+_ALIASES: Final = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float32",
+    "float64",
+    "string",
+    "binary",
+    *(f"timestamp[{unit}]" for unit in ("s", "ms", "us", "ns")),
+)
+_ZONED_TIMESTAMP: Final = re.compile(r"timestamp\[(s|ms|us|ns), *(?:tz=)?([^\s\]]+)\]")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def is_json_text(field: pa.Field[Any]) -> bool:
+    """Tell whether a column holds the JSON text of whatever the field contains."""
+    return JSON_TEXT_METADATA.items() <= (field.metadata or {}).items()
+
+
+def path_step(name: str) -> str:
+    """Return what a field adds to the path of its parent: ``.price``, or ``["unit price"]``."""
+    return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def check_value_schema(
+    schema: pa.Schema | Mapping[str, pa.DataType | str],
+) -> pa.Schema:
+    """Check the schema of a stream's value columns.
+
+    Args:
+        schema: A schema, or the type of each column by name: a pyarrow type or its name, for example
+            ``"int64"`` or ``"timestamp[us, UTC]"``.
+
+    Returns:
+        The schema; metadata of fields is kept, metadata of the schema as a whole is not.
+
+    Raises:
+        ConfigError: It has no column, or one that no value can become; the field's path is told.
+    """
+    if isinstance(schema, pa.Schema):
+        fields = list(schema)
+    elif isinstance(schema, Mapping):
+        fields = [_declared_field(name, given) for name, given in schema.items()]
+    else:
+        raise ConfigError(
+            "schema: expected a pyarrow.Schema or a mapping of names to types, "
+            f"found {type(schema).__name__}"
+        )
+    if not fields:
+        raise ConfigError("schema: it has no column; name at least one field of the values")
+    for field in fields:
+        if field.name.startswith(RESERVED_PREFIX):
+            raise ConfigError(
+                f"schema: field ${path_step(field.name)}: names that begin with '{RESERVED_PREFIX}' are "
+                "reserved; pass metadata= for the metadata columns"
+            )
+    _check_fields("$", fields)
+    return pa.schema(fields)
+
+
+def unknown_column(name: str, known: Iterable[str], where: str) -> ConfigError:
+    """Return the error for a column that does not exist, with the near names.
+
+    Args:
+        name: The name that was asked for.
+        known: The names that exist.
+        where: What asked for it, for example ``"select"``.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    else:
+        hint = f"the columns are {', '.join(known)}" if known else "there are none"
+    return ConfigError(f"{where}: there is no column '{name}'; {hint}")
+
+
+def check_columns(names: Iterable[str], schema: pa.Schema, where: str) -> tuple[str, ...]:
+    """Check the names of columns that are to be picked from a schema.
+
+    Args:
+        names: The names, in order.
+        schema: What they are picked from.
+        where: What asked for them, for example ``"select"``.
+
+    Returns:
+        The names.
+
+    Raises:
+        ConfigError: None is given, one is not in the schema (the near names are told), or one is given
+            twice.
+    """
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}: expected column names, found {type(name).__name__}")
+        if name not in schema.names:
+            raise unknown_column(name, schema.names, where)
+    if not names:
+        raise ConfigError(f"{where}: name at least one column")
+    _check_unique(names, where)
+    return names
+
+
+def batch_schema(value_schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
+    """Return the schema of batches with these columns, in their order.
+
+    Args:
+        value_schema: The value columns that exist, as `check_value_schema` returns it.
+        columns: Names of value columns and of metadata columns.
+
+    Raises:
+        ConfigError: A name is neither (the near names are told), or is given twice.
+    """
+    known = {field.name: field for field in value_schema} | METADATA_FIELDS
+    names = tuple(columns)
+    for name in names:
+        if name not in known:
+            raise unknown_column(name, known, "columns")
+    _check_unique(names, "columns")
+    return pa.schema([known[name] for name in names])
+
+
+def _check_unique(names: Iterable[str], where: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{where}: column '{twice[0]}' is named more than once")
+
+
+def _declared_field(name: Any, given: Any) -> pa.Field[Any]:
+    if not isinstance(name, str):
+        raise ConfigError(f"schema: expected column names, found {type(name).__name__}")
+    if isinstance(given, str):
+        given = _type_for_alias(name, given)
+    if not isinstance(given, pa.DataType):
+        raise ConfigError(
+            f"schema: field ${path_step(name)}: expected a pyarrow type or its name, "
+            f"found {type(given).__name__}"
+        )
+    return pa.field(name, given)
+
+
+def _type_for_alias(name: str, alias: str) -> pa.DataType:
+    zoned = _ZONED_TIMESTAMP.fullmatch(alias)
+    if zoned:
+        return pa.timestamp(zoned[1], zoned[2])
+    try:
+        return pa.type_for_alias(alias)
+    except ValueError:
+        near = difflib.get_close_matches(alias, _ALIASES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "pass a pyarrow type for nested ones"
+        raise ConfigError(
+            f"schema: field ${path_step(name)}: '{alias}' is not the name of a type; {hint}"
+        ) from None
+
+
+def _check_fields(path: str, fields: list[pa.Field[Any]]) -> None:
+    names = Counter(field.name for field in fields)
+    for field in fields:
+        if "\0" in field.name:
+            # The Arrow C Data Interface ends names there.
+            raise ConfigError(
+                f"schema: field {path}{path_step(field.name)}: a name cannot hold NUL"
+            )
+        if names[field.name] > 1:
+            raise ConfigError(
+                f"schema: field {path}{path_step(field.name)} is declared more than once"
+            )
+        _check_field(path + path_step(field.name), field)
+
+
+def _check_field(path: str, field: pa.Field[Any]) -> None:
+    arrow_type: Any = field.type
+    if not field.nullable:
+        raise ConfigError(
+            f"schema: field {path} is declared not nullable, but any field of a record may be missing; "
+            "declare it nullable"
+        )
+    mark = (field.metadata or {}).get(b"sabot_ray:json")
+    if mark is not None and not (mark == b"text" and pa.types.is_string(arrow_type)):
+        raise ConfigError(
+            f"schema: field {path}: the metadata sabot_ray:json takes the value 'text', on a string column"
+        )
+    if pa.types.is_struct(arrow_type):
+        if not arrow_type.num_fields:
+            raise ConfigError(f"schema: field {path}: a struct needs at least one field")
+        _check_fields(path, list(arrow_type))
+    elif pa.types.is_list(arrow_type):
+        _check_field(f"{path}[]", arrow_type.value_field)
+    elif pa.types.is_map(arrow_type):
+        if not pa.types.is_string(arrow_type.key_type):
+            raise ConfigError(
+                f"schema: field {path}: keys of type {arrow_type.key_type} cannot come from JSON; "
+                "declare map<string, T>"
+            )
+        if arrow_type.keys_sorted:
+            raise ConfigError(
+                f"schema: field {path}: entries keep the order of the document; "
+                "declare the map without keys_sorted"
+            )
+        _check_field(f"{path}[]", arrow_type.item_field)
+    elif not (
+        pa.types.is_boolean(arrow_type)
+        or pa.types.is_integer(arrow_type)
+        or arrow_type in (pa.float32(), pa.float64(), pa.string(), pa.binary())
+        or pa.types.is_timestamp(arrow_type)
+    ):
+        raise ConfigError(
+            f"schema: field {path}: type {arrow_type} is not available yet; available are {_AVAILABLE}"
+        )

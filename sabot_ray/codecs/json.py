@@ -1,20 +1,18 @@
 """JSON objects to Arrow columns: the codec's description, and its pure-Python decoder.
 
-The decoder has two ways to the same result. A run of records is read by orjson and built column by
-column; the kinds of all values of a column are checked at once. orjson forgets what some rules of
-`docs/json.md` ask for (how a number was written, what a string's source text was, duplicates that hide
-something deep), so whatever looks irregular there is halved until few records are left, and these are
-read token by token. Only the second way knows errors: it alone decides what is wrong with a record.
+The decoder has two ways to the same result. A run of values is read by orjson and built column by
+column, the kinds of all values of a column checked at once. What is irregular there (because it is
+wrong, or because orjson forgets how a number or a string was written) is halved until few values
+are left, and these are read token by token. Only the second way decides what is wrong with a value.
 """
 
 from __future__ import annotations
 
 import binascii
 import itertools
-import json
-import math
 import re
 import struct
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,10 +23,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot_ray.schema import is_json_text
-
-#: Objects and arrays may be nested this deep.
-MAX_DEPTH: Final = 128
+from sabot_ray.codecs.json_document import (
+    Node,
+    Unfit,
+    is_integer,
+    is_too_deep,
+    kind,
+    parse_document,
+    text_of,
+)
+from sabot_ray.schema import is_json_text, path_step
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,16 @@ class JsonCodec:
 
     Attributes:
         schema: The value columns, in order; see `sabot_ray.schema.check_value_schema`.
-        unknown_fields: What to do with a field that the schema does not know: ``"ignore"`` counts it,
-            ``"fail"`` makes it a decode error.
+        unknown_fields: What to do with a field that the schema does not know: ``"ignore"`` counts
+            it, ``"fail"`` makes it a decode error.
     """
 
     schema: pa.Schema
     unknown_fields: Literal["ignore", "fail"] = "ignore"
 
 
-class Rejected(NamedTuple):
+@dataclass(frozen=True)
+class Rejected:
     """A value that does not decode.
 
     Attributes:
@@ -66,11 +71,11 @@ class Decoded(NamedTuple):
         columns: One array per column of the decoder, in its order; a row per entry of ``rows``.
         rows: Indices of the values that became rows, ascending.
         rejected: The values that did not, ascending.
-        unknown_fields: Path of a field that the schema does not know -> in how many objects it was met;
-            rejected values do not count.
+        unknown_fields: Path of a field that the schema does not know -> in how many objects it was
+            met; rejected values do not count.
     """
 
-    columns: list[pa.Array]
+    columns: list[pa.Array[Any]]
     rows: Sequence[int]
     rejected: list[Rejected]
     unknown_fields: dict[str, int]
@@ -80,173 +85,10 @@ class _Irregular(Exception):
     """These values cannot be built as columns; read them one by one."""
 
 
-class _Unfit(Exception):
-    """A value does not fit its column; every container on the way out prepends its step."""
-
-    def __init__(self, reason: str, path: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path = path
-
-
-class _Node(NamedTuple):
-    """A JSON value as a range of tokens; objects and arrays with their content."""
-
-    start: int
-    end: int
-    content: dict[str, _Node] | list[_Node] | None
-
-
-class _Document(NamedTuple):
-    """The tokens of a valid JSON text, and the fields in it that the schema does not know."""
-
-    tokens: list[str]
-    unknown: Counter[str]
-
-
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^ \t\n\r{}\[\],:"]+', re.DOTALL)
-_STRING_BYTES: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_PARENTHESES: Final = bytes.maketrans(b"{[}]", b"(())")
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{[}]"))
-
-_KINDS: Final = {
-    "{": "an object",
-    "[": "an array",
-    '"': "a string",
-    "t": "a boolean",
-    "f": "a boolean",
-    "n": "null",
-}
-
-
-def _step(key: str) -> str:
-    if _NAME.fullmatch(key):
-        return f".{key}"
-    return f"[{json.dumps(key, ensure_ascii=False)}]"
-
-
-def _kind(token: str) -> str:
-    return _KINDS.get(token[0], "a number")
-
-
-def _string(token: str) -> str:
-    return orjson.loads(token) if "\\" in token else token[1:-1]
-
-
-# --- documents, token by token -------------------------------------------------------------------
-
-
-def _opens(value: bytes) -> int:
-    return value.count(b"{") + value.count(b"[")
-
-
-def _too_deep(value: bytes) -> bool:
-    if _opens(value) <= MAX_DEPTH:
-        return False
-    brackets = _STRING_BYTES.sub(b"", value).translate(_PARENTHESES, _NO_BRACKETS)
-    # Each pass removes the innermost level.
-    for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"()", b"")
-    return bool(brackets)
-
-
-def _scalar_is_valid(token: str) -> bool:
-    try:
-        orjson.loads(token)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _is_json(value: bytes) -> bool:
-    """Check the syntax without a limit of depth, for what orjson gives up on."""
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return False
-    if _TOKEN.sub("", text).strip(" \t\n\r"):
-        return False
-    enclosing: list[str] = []
-    # What may come next: a "value", a first value or "]", a first key or "}", a "key", ":", "," or an end.
-    expected = "value"
-    for token in _TOKEN.findall(text):
-        if token in ("]", "}"):
-            if not enclosing or enclosing.pop() != token or expected not in (",", f"first{token}"):
-                return False
-            expected = ","
-        elif token == ",":
-            if expected != "," or not enclosing:
-                return False
-            expected = "key" if enclosing[-1] == "}" else "value"
-        elif token == ":":
-            if expected != ":":
-                return False
-            expected = "value"
-        elif expected in ("key", "first}"):
-            if token[0] != '"' or not _scalar_is_valid(token):
-                return False
-            expected = ":"
-        elif expected not in ("value", "first]"):
-            return False
-        elif token in ("[", "{"):
-            enclosing.append("]" if token == "[" else "}")
-            expected = f"first{enclosing[-1]}"
-        elif not _scalar_is_valid(token):
-            return False
-        else:
-            expected = ","
-    return expected == "," and not enclosing
-
-
-def _parse(tokens: list[str], start: int) -> _Node:
-    token = tokens[start]
-    at = start + 1
-    if token == "{":
-        fields: dict[str, _Node] = {}
-        while tokens[at] != "}":
-            at += tokens[at] == ","
-            node = _parse(tokens, at + 2)
-            # A dict keeps a duplicate's first place and last value.
-            fields[_string(tokens[at])] = node
-            at = node.end
-        return _Node(start, at + 1, fields)
-    if token == "[":
-        items: list[_Node] = []
-        while tokens[at] != "]":
-            at += tokens[at] == ","
-            node = _parse(tokens, at)
-            items.append(node)
-            at = node.end
-        return _Node(start, at + 1, items)
-    return _Node(start, at, None)
-
-
-def parse_document(value: bytes) -> tuple[list[str], _Node]:
-    """Validate one value and split it into tokens.
-
-    Raises:
-        _Unfit: It is malformed, nested too deep, or no object.
-    """
-    try:
-        top = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        # orjson stops at 1024 levels, before it has seen whether the rest is well formed.
-        if _opens(value) > 1024 and _is_json(value):
-            raise _Unfit(f"nested deeper than {MAX_DEPTH} levels") from None
-        raise _Unfit("malformed JSON") from None
-    if _too_deep(value):
-        raise _Unfit(f"nested deeper than {MAX_DEPTH} levels")
-    tokens = _TOKEN.findall(value.decode())
-    if type(top) is not dict:
-        raise _Unfit(f"expected an object, found {_kind(tokens[0])}")
-    return tokens, _parse(tokens, 0)
-
-
 # --- one reader per Arrow type -------------------------------------------------------------------
 
 
-class _Reader:
+class _Reader(ABC):
     """Builds one column.
 
     Args:
@@ -258,9 +100,10 @@ class _Reader:
     expected: str
 
     def __init__(self, arrow_type: pa.DataType) -> None:
-        self.type = arrow_type
+        # Any, because the stubs know a type's parameters only by its class.
+        self.type: Any = arrow_type
 
-    def array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         """Build the column from orjson's values; None is null.
 
         Raises:
@@ -272,33 +115,35 @@ class _Reader:
             raise _Irregular
         try:
             return self._array(values, unknown)
-        except (_Unfit, pa.ArrowInvalid, OverflowError):
+        except (Unfit, pa.ArrowInvalid, OverflowError):
             raise _Irregular from None
 
-    def value(self, node: _Node, document: _Document) -> Any:
+    def value(self, node: Node, tokens: list[str], unknown: Counter[str]) -> Any:
         """Return the Python value that stands for the node in `pyarrow.array`.
 
         Raises:
-            _Unfit: It does not fit the column.
+            Unfit: It does not fit the column.
         """
-        token = document.tokens[node.start]
-        return None if token == "null" else self._value(token, node, document)
+        token = tokens[node.start]
+        return None if token == "null" else self._value(token, node, tokens, unknown)
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
-        return pa.array(values, self.type)
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        array: pa.Array[Any] = pa.array(values, self.type)
+        return array
 
-    def _value(self, token: str, node: _Node, document: _Document) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> Any:
+        pass
 
-    def _wrong_kind(self, token: str) -> _Unfit:
-        return _Unfit(f"expected {self.expected}, found {_kind(token)}")
+    def _wrong_kind(self, token: str) -> Unfit:
+        return Unfit(f"expected {self.expected}, found {kind(token)}")
 
 
 class _BoolReader(_Reader):
     takes = frozenset({bool})
     expected = "a boolean"
 
-    def _value(self, token: str, node: _Node, document: _Document) -> bool:
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> bool:
         if token not in ("true", "false"):
             raise self._wrong_kind(token)
         return token == "true"
@@ -308,20 +153,20 @@ class _IntReader(_Reader):
     takes = frozenset({int})
     expected = "an integer"
 
-    def __init__(self, arrow_type: pa.DataType) -> None:
+    def __init__(self, arrow_type: Any) -> None:
         super().__init__(arrow_type)
         signed = pa.types.is_signed_integer(arrow_type)
         self._lowest = -(1 << arrow_type.bit_width - 1) if signed else 0
         self._highest = (1 << arrow_type.bit_width - signed) - 1
 
-    def _value(self, token: str, node: _Node, document: _Document) -> int:
-        if _kind(token) != "a number":
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> int:
+        if kind(token) != "a number":
             raise self._wrong_kind(token)
-        if not token.removeprefix("-").isdigit():
-            raise _Unfit("expected an integer, found a number with a fraction or an exponent")
+        if not is_integer(token):
+            raise Unfit("expected an integer, found a number with a fraction or an exponent")
         number = int(token)
         if not self._lowest <= number <= self._highest:
-            raise _Unfit(f"out of range for {self.type}")
+            raise Unfit(f"out of range for {self.type}")
         return number
 
 
@@ -329,25 +174,26 @@ class _FloatReader(_Reader):
     takes = frozenset({float, int})
     expected = "a number"
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         # pyarrow refuses integers beyond 2^53 here, float() rounds them to the nearest.
         doubles = [float(value) if type(value) is int else value for value in values]
         array = pa.array(doubles, pa.float64())
-        if self.type == pa.float32():
-            array = array.cast(pa.float32(), safe=False)
-            if pc.any(pc.is_inf(array)).as_py():
-                raise _Irregular
-        return array
+        if self.type == pa.float64():
+            return array
+        rounded = array.cast(pa.float32())
+        if pc.any(pc.is_inf(rounded)).as_py():
+            raise _Irregular
+        return rounded
 
-    def _value(self, token: str, node: _Node, document: _Document) -> float:
-        if _kind(token) != "a number":
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> float:
+        if kind(token) != "a number":
             raise self._wrong_kind(token)
         number = 0.0 if token == "-0" else float(token)
         if self.type == pa.float32():
             try:
                 struct.pack("<f", number)
             except OverflowError:
-                raise _Unfit("out of range for float32") from None
+                raise Unfit("out of range for float32") from None
         return number
 
 
@@ -355,13 +201,13 @@ class _StringReader(_Reader):
     takes = frozenset({str})
     expected = "a string"
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
-        return pa.array(self._parse_all(values), self.type)
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        return super()._array(self._parse_all(values), unknown)
 
-    def _value(self, token: str, node: _Node, document: _Document) -> Any:
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> Any:
         if token[0] != '"':
             raise self._wrong_kind(token)
-        return self._parse(_string(token))
+        return self._parse(text_of(token))
 
     def _parse_all(self, values: list[Any]) -> list[Any]:
         return values
@@ -378,10 +224,10 @@ class _BinaryReader(_StringReader):
         try:
             data = binascii.a2b_base64(text, strict_mode=True)
         except ValueError:
-            raise _Unfit("not canonical base64") from None
+            raise Unfit("not canonical base64") from None
         # The strict mode lets unused bits pass.
         if binascii.b2a_base64(data, newline=False) != text.encode():
-            raise _Unfit("not canonical base64")
+            raise Unfit("not canonical base64")
         return data
 
 
@@ -399,13 +245,13 @@ _PLAIN_TIMESTAMP: Final = (
 
 
 class _TimestampReader(_StringReader):
-    def __init__(self, arrow_type: pa.DataType) -> None:
+    def __init__(self, arrow_type: Any) -> None:
         super().__init__(arrow_type)
         self._digits = _UNITS[arrow_type.unit]
         self._has_zone = arrow_type.tz is not None
         self._plain = _PLAIN_TIMESTAMP + ("Z$" if self._has_zone else "$")
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         texts = pa.array(values, pa.string())
         if pc.all(pc.match_substring_regex(texts, self._plain), min_count=0).as_py():
             try:
@@ -430,17 +276,17 @@ class _TimestampReader(_StringReader):
             seconds += ahead if match[9] == "-" else -ahead
         fraction = match[7] or ""
         if len(fraction) > 9 or fraction[self._digits :].strip("0"):
-            raise _Unfit(f"finer than timestamp[{self.type.unit}]")
+            raise Unfit(f"finer than timestamp[{self.type.unit}]")
         units = int(f"{fraction[: self._digits]:0<{self._digits}}" or 0)
         number: int = seconds * 10**self._digits + units
         if not -(1 << 63) <= number < 1 << 63:
-            raise _Unfit(f"out of range for timestamp[{self.type.unit}]")
+            raise Unfit(f"out of range for timestamp[{self.type.unit}]")
         return number
 
-    def _no_timestamp(self) -> _Unfit:
+    def _no_timestamp(self) -> Unfit:
         if self._has_zone:
-            return _Unfit("not an RFC 3339 timestamp")
-        return _Unfit("not a timestamp without an offset")
+            return Unfit("not an RFC 3339 timestamp")
+        return Unfit("not a timestamp without an offset")
 
 
 class _TextReader(_Reader):
@@ -448,8 +294,8 @@ class _TextReader(_Reader):
 
     takes = frozenset()
 
-    def _value(self, token: str, node: _Node, document: _Document) -> str:
-        return "".join(document.tokens[node.start : node.end])
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> str:
+        return "".join(tokens[node.start : node.end])
 
 
 class _StructReader(_Reader):
@@ -467,7 +313,7 @@ class _StructReader(_Reader):
 
     def __init__(
         self,
-        arrow_type: pa.StructType,
+        arrow_type: Any,
         path: str,
         refuse_unknown: bool,
         built: Iterable[str] | None = None,
@@ -477,46 +323,48 @@ class _StructReader(_Reader):
         self.refuse_unknown = refuse_unknown
         self.known = frozenset(field.name for field in arrow_type)
         self.fields = {
-            name: _reader(arrow_type.field(name), path + _step(name), refuse_unknown)
+            name: _reader(arrow_type.field(name), path + path_step(name), refuse_unknown)
             for name in ((field.name for field in arrow_type) if built is None else built)
         }
 
-    def columns(self, values: list[dict[str, Any]], unknown: Counter[str]) -> list[pa.Array]:
+    def columns(self, values: list[dict[str, Any]], unknown: Counter[str]) -> list[pa.Array[Any]]:
         """Build the fields' columns from the objects."""
         names = set().union(*values) - self.known
         if names and self.refuse_unknown:
             raise _Irregular
         for name in names:
-            unknown[self.path + _step(name)] += sum(name in value for value in values)
+            unknown[self.path + path_step(name)] += sum(name in value for value in values)
         return [
             reader.array([value.get(name) for value in values], unknown)
             for name, reader in self.fields.items()
         ]
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         columns = self.columns([value or {} for value in values], unknown)
         mask = pa.array([value is None for value in values], pa.bool_()) if None in values else None
         return pa.StructArray.from_arrays(columns, fields=list(self.type), mask=mask)
 
-    def _value(self, token: str, node: _Node, document: _Document) -> dict[str, Any]:
+    def _value(
+        self, token: str, node: Node, tokens: list[str], unknown: Counter[str]
+    ) -> dict[str, Any]:
         if not isinstance(node.content, dict):
             raise self._wrong_kind(token)
         row: dict[str, Any] = dict.fromkeys(self.fields)
         for name, child in node.content.items():
             try:
                 if name in self.fields:
-                    row[name] = self.fields[name].value(child, document)
+                    row[name] = self.fields[name].value(child, tokens, unknown)
                 elif name not in self.known:
                     if self.refuse_unknown:
-                        raise _Unfit("unknown field")
-                    document.unknown[self.path + _step(name)] += 1
-            except _Unfit as unfit:
-                unfit.path = _step(name) + unfit.path
+                        raise Unfit("unknown field")
+                    unknown[self.path + path_step(name)] += 1
+            except Unfit as unfit:
+                unfit.path = path_step(name) + unfit.path
                 raise
         return row
 
 
-def _offsets(values: list[Any]) -> pa.Array:
+def _offsets(values: list[Any]) -> pa.Array[Any]:
     """Return the offsets of lists or objects; a null one's start is null, as pyarrow wants it."""
     ends = list(itertools.accumulate((len(value) if value else 0 for value in values), initial=0))
     starts = [None if value is None else start for value, start in zip(values, ends, strict=False)]
@@ -527,23 +375,26 @@ class _ListReader(_Reader):
     takes = frozenset({list})
     expected = "an array"
 
-    def __init__(self, arrow_type: pa.ListType, path: str, refuse_unknown: bool) -> None:
+    def __init__(self, arrow_type: Any, path: str, refuse_unknown: bool) -> None:
         super().__init__(arrow_type)
         self._items = _reader(arrow_type.value_field, f"{path}[]", refuse_unknown)
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         items = list(itertools.chain.from_iterable(filter(None, values)))
         array = self._items.array(items, unknown)
-        return pa.ListArray.from_arrays(_offsets(values), array, type=self.type)
+        # The stubs want the type as an instance of its generic class.
+        from_arrays: Any = pa.ListArray.from_arrays
+        lists: pa.Array[Any] = from_arrays(_offsets(values), array, type=self.type)
+        return lists
 
-    def _value(self, token: str, node: _Node, document: _Document) -> list[Any]:
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> list[Any]:
         if not isinstance(node.content, list):
             raise self._wrong_kind(token)
         row = []
         for index, child in enumerate(node.content):
             try:
-                row.append(self._items.value(child, document))
-            except _Unfit as unfit:
+                row.append(self._items.value(child, tokens, unknown))
+            except Unfit as unfit:
                 unfit.path = f"[{index}]{unfit.path}"
                 raise
         return row
@@ -553,30 +404,34 @@ class _MapReader(_Reader):
     takes = frozenset({dict})
     expected = "an object"
 
-    def __init__(self, arrow_type: pa.MapType, path: str, refuse_unknown: bool) -> None:
+    def __init__(self, arrow_type: Any, path: str, refuse_unknown: bool) -> None:
         super().__init__(arrow_type)
         self._items = _reader(arrow_type.item_field, f"{path}[]", refuse_unknown)
 
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array:
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         keys = list(itertools.chain.from_iterable(filter(None, values)))
         items = [item for value in values if value for item in value.values()]
         arrays = pa.array(keys, pa.string()), self._items.array(items, unknown)
-        return pa.MapArray.from_arrays(_offsets(values), *arrays, type=self.type)
+        from_arrays: Any = pa.MapArray.from_arrays
+        maps: pa.Array[Any] = from_arrays(_offsets(values), *arrays, type=self.type)
+        return maps
 
-    def _value(self, token: str, node: _Node, document: _Document) -> list[tuple[str, Any]]:
+    def _value(
+        self, token: str, node: Node, tokens: list[str], unknown: Counter[str]
+    ) -> list[tuple[str, Any]]:
         if not isinstance(node.content, dict):
             raise self._wrong_kind(token)
         row = []
         for key, child in node.content.items():
             try:
-                row.append((key, self._items.value(child, document)))
-            except _Unfit as unfit:
-                unfit.path = _step(key) + unfit.path
+                row.append((key, self._items.value(child, tokens, unknown)))
+            except Unfit as unfit:
+                unfit.path = path_step(key) + unfit.path
                 raise
         return row
 
 
-def _reader(field: pa.Field, path: str, refuse_unknown: bool) -> _Reader:
+def _reader(field: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
     arrow_type = field.type
     if pa.types.is_struct(arrow_type):
         return _StructReader(arrow_type, path, refuse_unknown)
@@ -605,8 +460,6 @@ def _reader(field: pa.Field, path: str, refuse_unknown: bool) -> _Reader:
 _RUN: Final = 1024
 # Halving stops here.
 _FEW: Final = 8
-# A document of this many bytes can be deeper than the limit.
-_DEEP_BYTES: Final = 2 * (MAX_DEPTH + 1)
 
 
 class JsonDecoder:
@@ -615,8 +468,8 @@ class JsonDecoder:
     Args:
         codec: The mapping; its schema has passed `sabot_ray.schema.check_value_schema`.
         columns: Names of the value columns to build, in order.
-        on_error: ``"fail"``: decoding stops at the first value that does not decode; ``"skip"``: such
-            values are left out.
+        on_error: ``"fail"``: decoding stops at the first value that does not decode; ``"skip"``:
+            such values are left out.
     """
 
     def __init__(
@@ -633,10 +486,10 @@ class JsonDecoder:
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode values; None, a tombstone, is a row of nulls.
 
-        With ``on_error="fail"`` the result ends before the first value that does not decode, which is
-        then the only one in ``rejected``.
+        With ``on_error="fail"`` the result ends before the first value that does not decode, which
+        is then the only one in ``rejected``.
         """
-        parts: list[list[pa.Array]] = []
+        parts: list[list[pa.Array[Any]]] = []
         rejected: list[Rejected] = []
         unknown: Counter[str] = Counter()
         end = len(values)
@@ -648,7 +501,9 @@ class JsonDecoder:
         columns = [
             pa.concat_arrays(arrays) if arrays else pa.array([], arrow_type)
             for arrow_type, arrays in zip(
-                self._types, zip(*parts, strict=True) if parts else itertools.repeat([]), strict=False
+                self._types,
+                zip(*parts, strict=True) if parts else itertools.repeat([]),
+                strict=False,
             )
         ]
         bad = {value.index for value in rejected}
@@ -659,7 +514,7 @@ class JsonDecoder:
         self,
         values: Sequence[bytes | None],
         start: int,
-        parts: list[list[pa.Array]],
+        parts: list[list[pa.Array[Any]]],
         rejected: list[Rejected],
         unknown: Counter[str],
     ) -> None:
@@ -677,14 +532,12 @@ class JsonDecoder:
             parts.append(columns)
             unknown.update(met)
 
-    def _columns(self, values: Sequence[bytes | None]) -> tuple[list[pa.Array], Counter[str]]:
+    def _columns(self, values: Sequence[bytes | None]) -> tuple[list[pa.Array[Any]], Counter[str]]:
         try:
             documents = [{} if value is None else orjson.loads(value) for value in values]
         except orjson.JSONDecodeError:
             raise _Irregular from None
-        if set(map(type, documents)) - {dict} or any(
-            len(value) >= _DEEP_BYTES and _too_deep(value) for value in values if value
-        ):
+        if set(map(type, documents)) - {dict} or any(map(is_too_deep, filter(None, values))):
             raise _Irregular
         unknown: Counter[str] = Counter()
         return self._document.columns(documents, unknown), unknown
@@ -693,7 +546,7 @@ class JsonDecoder:
         self,
         values: Sequence[bytes | None],
         start: int,
-        parts: list[list[pa.Array]],
+        parts: list[list[pa.Array[Any]]],
         rejected: list[Rejected],
         unknown: Counter[str],
     ) -> None:
@@ -704,9 +557,9 @@ class JsonDecoder:
                 continue
             met: Counter[str] = Counter()
             try:
-                tokens, node = parse_document(value)
-                rows.append(self._document.value(node, _Document(tokens, met)))
-            except _Unfit as unfit:
+                document = parse_document(value)
+                rows.append(self._document.value(document.root, document.tokens, met))
+            except Unfit as unfit:
                 rejected.append(Rejected(index, f"${unfit.path}", unfit.reason))
                 if self._stop:
                     break
