@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import confluent_kafka
 import pytest
 
 from sabot_ray import testing
+from sabot_ray.errors import BackendUnavailable
+from sabot_ray.kafka.source import (
+    Backend,
+    PartitionSource,
+    SourceClient,
+    SourceSpec,
+    choose_backend,
+    connect_source_client,
+)
 from sabot_ray.testing import Record
 from tests import servers
 from tests.servers import KafkaBroker
 
 _T = TypeVar("_T")
-_IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
-def skip_or_fail(reason: str) -> None:
+def skip_or_fail(reason: str) -> NoReturn:
     """Skip the test for want of something; in CI, where all must be there, fail it."""
-    if _IN_CI:
+    if servers.IN_CI:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
@@ -158,14 +164,49 @@ def wait_until() -> WaitUntil:
 
 
 @pytest.fixture(params=["native", "aiokafka"])
-def backend(request: pytest.FixtureRequest) -> str:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """The name of a backend; the test runs once with each."""
-    if request.param == "native":
-        try:
-            importlib.import_module("sabot_ray._native")
-        except ImportError as exc:
-            skip_or_fail(f"the native module cannot be loaded: {exc}")
-    return str(request.param)
+    try:
+        return choose_backend(backend=request.param)
+    except BackendUnavailable as exc:
+        skip_or_fail(str(exc))
+
+
+class OpenSource(Protocol):
+    """Opens a source of the test's backend; it is closed after the test."""
+
+    def __call__(
+        self,
+        spec: SourceSpec,
+        partition: int = 0,
+        start_offset: int = 0,
+        end_offset: int | None = None,
+        leader_epoch: int = -1,
+    ) -> PartitionSource: ...
+
+
+@pytest.fixture
+def open_source(backend: Backend) -> Iterator[OpenSource]:
+    """A function that opens sources, and asserts that it is the named backend that reads."""
+    expected = {"native": "LibrdkafkaSource", "aiokafka": "AiokafkaSource"}[backend]
+    clients: list[SourceClient] = []
+
+    def open_one(
+        spec: SourceSpec,
+        partition: int = 0,
+        start_offset: int = 0,
+        end_offset: int | None = None,
+        leader_epoch: int = -1,
+    ) -> PartitionSource:
+        client = connect_source_client(backend, spec.config, spec.prefetch_bytes)
+        clients.append(client)
+        source = client.open_source(spec, partition, start_offset, end_offset, leader_epoch)
+        assert type(source).__name__ == expected
+        return source
+
+    yield open_one
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,68 @@
+# The few words that a newcomer needs; `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q
+CPP_BUILD := build/release
+CPP_FILES = $(shell find native -name '*.cc' -o -name '*.h')
+CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd')
+# What the tools that make starts (cmake, ninja) are found by.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup servers demo test test-native test-faults lint format bench clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: .venv/.installed  ## Create .venv with everything, and build the native module into it
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+
+.venv/.tools: pyproject.toml | .venv/bin/python
+	@$(BIN)/python -m pip install -q --group build --group test --group lint
+	@touch $@
+
+.venv/.installed: .venv/.tools $(shell find native -type f -not -name '*.md')
+	@$(BIN)/python -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+servers: setup  ## Download the servers that tests and benchmarks use
+	@$(BIN)/python -m tests.servers
+
+demo: setup  ## Read an embedded Kafka on a local Ray: nothing else is needed
+	@$(BIN)/sabot-ray demo
+
+test: setup servers test-native  ## Run all tests but the long fault injections
+	@$(PYTEST) tests/unit tests/contract tests/kafka tests/ray
+
+test-native: setup
+	@cd native && cmake --preset release >/dev/null && cmake --build --preset release >/dev/null
+	@cd native && ctest --preset release --output-on-failure
+
+test-faults: setup servers  ## Kill, freeze and cut off what a stream depends on; takes long
+	@$(PYTEST) tests/faults
+
+lint: setup  ## Check style, types, layers, C++ and Cython
+	@$(BIN)/ruff check -q
+	@$(BIN)/ruff format -q --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/cython-lint --max-line-length 100 $(CYTHON_FILES)
+	@$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+	@cd native && cmake --preset release >/dev/null
+	@$(BIN)/run-clang-tidy.py -quiet -p $(CPP_BUILD) 'native/(src|tests)/'
+
+format:  ## Rewrite Python and C++ in the project's style
+	@$(BIN)/ruff check -q --fix-only
+	@$(BIN)/ruff format -q
+	@$(BIN)/clang-format -i $(CPP_FILES)
+
+bench: setup servers  ## Measure against raw librdkafka, ray.data, confluent-kafka and aiokafka
+	@$(BIN)/python -m bench
+
+clean:  ## Remove builds and caches; .venv and the downloaded servers stay
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find sabot_ray tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -f .venv/.installed
