@@ -1,0 +1,110 @@
+"""Commits acknowledged offsets in the background, at an interval."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from sabot_ray.errors import CommitFailed, SabotRayError
+from sabot_ray.offsets.store import Offsets, OffsetStore
+from sabot_ray.types import TopicPartition
+
+logger = logging.getLogger("sabot_ray.offsets")
+
+#: Longest time that one attempt to commit may take, in seconds.
+ATTEMPT_TIMEOUT_S = 5.0
+
+
+class Committer:
+    """Hands staged offsets to a store, from a thread of its own and on demand.
+
+    A commit that fails for a passing reason is logged and tried again with the next one: offsets only
+    grow, so nothing is owed. A commit that fails for good is raised by `check` and `flush`.
+
+    Args:
+        store: Where to commit.
+        interval_s: Time between commits; None commits on `flush` only.
+        stored: What the store holds already.
+    """
+
+    def __init__(
+        self, store: OffsetStore, interval_s: float | None, *, stored: Offsets | None = None
+    ) -> None:
+        self._store = store
+        self._interval_s = interval_s
+        self._staged: dict[TopicPartition, int] = {}
+        self._stored: dict[TopicPartition, int] = dict(stored or {})
+        self._failure: SabotRayError | None = None
+        # Held for a whole commit: the store takes one at a time.
+        self._committing = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        if interval_s is not None:
+            self._thread = threading.Thread(target=self._run, name="sabot_ray-commits", daemon=True)
+            self._thread.start()
+
+    @property
+    def stored(self) -> dict[TopicPartition, int]:
+        """The offsets that the store holds, as far as this committer knows."""
+        return dict(self._stored)
+
+    def stage(self, offsets: Offsets) -> None:
+        """Offer offsets for the next commit; a newer offer of a partition replaces the older one."""
+        # One reference is swapped, so the thread sees either mapping whole.
+        self._staged = {**self._staged, **offsets}
+
+    def check(self) -> None:
+        """Raise what ended the commits for good: `Fenced`, above all."""
+        if self._failure is not None:
+            raise self._failure
+        self._store.check()
+
+    def flush(self, timeout_s: float) -> None:
+        """Commit what is staged now.
+
+        Raises:
+            Fenced: Another driver owns the stream.
+            CommitFailed: Not stored in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.check()
+            try:
+                self._commit(max(deadline - time.monotonic(), 0.05))
+            except CommitFailed as error:
+                if not error.retriable or time.monotonic() >= deadline:
+                    raise
+                self._stopping.wait(0.05)
+            else:
+                return
+
+    def close(self) -> None:
+        """Stop the thread; what is staged and not committed stays so. Idempotent."""
+        self._stopping.set()
+        if self._thread is not None:
+            # It may wait for an answer that does not come: a daemon thread may be left behind.
+            self._thread.join(timeout=1.0)
+            self._thread = None
+
+    def _commit(self, timeout_s: float) -> None:
+        if not self._committing.acquire(timeout=timeout_s):
+            raise CommitFailed("another commit is still waiting for its answer", retriable=True)
+        try:
+            due = {p: o for p, o in self._staged.items() if self._stored.get(p) != o}
+            if due:
+                self._store.commit(due, timeout_s=min(timeout_s, ATTEMPT_TIMEOUT_S))
+                self._stored.update(due)
+        finally:
+            self._committing.release()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self._commit(ATTEMPT_TIMEOUT_S)
+            except SabotRayError as error:
+                if isinstance(error, CommitFailed) and error.retriable:
+                    logger.warning("%s; it is tried again with the next commit", error)
+                    continue
+                self._failure = error
+                return

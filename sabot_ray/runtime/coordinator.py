@@ -1,0 +1,493 @@
+"""Starts the readers of a run, routes their batches, follows the cursors and replaces dead readers.
+
+Runs in the driver's thread: every call of `Coordinator.next` does a little of all of it. Data stays in
+the object store; what passes here is a small description of each batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from sabot_ray.errors import (
+    DataLoss,
+    OffsetOutOfRange,
+    ReaderFailed,
+    SabotRayError,
+)
+from sabot_ray.kafka.metadata import OffsetRange
+from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, BatchInfo, Reader, ReaderPlan
+from sabot_ray.types import SourceStats, TopicPartition
+
+logger = logging.getLogger("sabot_ray.runtime")
+
+#: How long a reader waits for a row before it answers with none, in seconds.
+LONG_POLL_S = 1.0
+#: A reader that is later than this is asked whether it is alive, in seconds.
+OVERDUE_S = 8.0
+#: A reader that does not answer that question in this time is replaced, in seconds.
+PING_TIMEOUT_S = 4.0
+#: Longest time from creating a reader until it is open, in seconds.
+OPEN_TIMEOUT_S = 30.0
+#: A reader that dies this often without progress is given up.
+MAX_DEATHS_WITHOUT_PROGRESS = 5
+#: Most calls that a reader has outstanding.
+MAX_OUTSTANDING = 4
+#: Longest time that `Coordinator.next` blocks in one go, so that signals are seen, in seconds.
+_SLICE_S = 0.2
+
+
+@dataclass
+class _Call:
+    """A call that a reader has not answered yet; `batch` is None for ``open``."""
+
+    answer: ray.ObjectRef[Any]
+    batch: ray.ObjectRef[Any] | None = None
+
+
+@dataclass(frozen=True)
+class RoutedBatch:
+    """A fetch range that a reader has delivered, with its batch in the object store.
+
+    Attributes:
+        info: What the range covers.
+        ref: The batch; None where no row is left.
+        epoch: The reader's incarnation.
+    """
+
+    info: BatchInfo
+    ref: ray.ObjectRef[Any] | None
+    epoch: int
+
+
+@dataclass
+class PartitionProgress:
+    """How far one partition is.
+
+    Attributes:
+        range: What is to be read.
+        routed_offset: Next offset that a reader is to hand to the driver.
+        delivered_offset: Next offset that is to be handed to the user.
+        rows: Rows delivered.
+        bytes: Bytes of the delivered batches.
+        restarts: How often its reader was replaced.
+        stats: The sources' counters, over all incarnations.
+    """
+
+    range: OffsetRange
+    routed_offset: int
+    delivered_offset: int
+    rows: int = 0
+    bytes: int = 0
+    restarts: int = 0
+    stats: SourceStats = field(default_factory=SourceStats)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the range's end was delivered."""
+        end = self.range.end_offset
+        return end is not None and self.delivered_offset >= end
+
+
+class _ReaderHandle:
+    """One partition's reader, as the driver sees it."""
+
+    def __init__(self, partition: TopicPartition, progress: PartitionProgress) -> None:
+        self.partition = partition
+        self.progress = progress
+        self.actor: Any = None
+        self.epoch = 0
+        self.calls: deque[_Call] = deque()
+        self.ended = progress.range.is_empty
+        # When the oldest call became the oldest: what the watchdog goes by.
+        self.waiting_since = 0.0
+        self.ping: tuple[ray.ObjectRef[Any], float] | None = None
+        self.deaths_without_progress = 0
+        self.stats_before = SourceStats()
+
+
+class Coordinator:
+    """Reads the ranges of a run through reader actors.
+
+    Args:
+        plan: What every reader executes.
+        ranges: What to read.
+        actor_options: Ray's options of the reader actors, over `ACTOR_OPTIONS`.
+        max_in_flight_bytes: Limit of the bytes that are asked for, routed, or delivered and not
+            acknowledged.
+    """
+
+    def __init__(
+        self,
+        plan: ReaderPlan,
+        ranges: Mapping[TopicPartition, OffsetRange],
+        *,
+        actor_options: Mapping[str, Any],
+        max_in_flight_bytes: int,
+    ) -> None:
+        self.progress = {
+            partition: PartitionProgress(wanted, wanted.start_offset, wanted.start_offset)
+            for partition, wanted in ranges.items()
+        }
+        self._budget = max_in_flight_bytes
+        self._batch_bytes = plan.spec.max_batch_bytes
+        self._readers = [_ReaderHandle(*item) for item in self.progress.items()]
+        self._actor_class = ray.remote(**{**ACTOR_OPTIONS, **actor_options})(Reader)
+        self._requested = {**ACTOR_OPTIONS, **actor_options}
+        self._plan_ref = ray.put(plan)
+        self._routed: deque[tuple[_ReaderHandle, RoutedBatch]] = deque()
+        self._routed_bytes = 0
+        self._unacknowledged_bytes = 0
+        share = max_in_flight_bytes // (max(len(self._readers), 1) * self._batch_bytes)
+        self._outstanding = min(max(share, 1), MAX_OUTSTANDING)
+        self._turn = 0
+        self._warned_fields: set[str] = set()
+        self._warned_decode = (0, float("-inf"))
+        self._warned_held = False
+        for reader in self._readers:
+            if not reader.ended:
+                self._start(reader)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every range was delivered to its end."""
+        return all(progress.is_done for progress in self.progress.values())
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a reader is being replaced, or does not answer."""
+        return any(
+            (call := next(iter(reader.calls), None)) is not None
+            and ((call.batch is None and reader.epoch > 1) or reader.ping is not None)
+            for reader in self._readers
+        )
+
+    def next(self, timeout_s: float, *, unacknowledged_bytes: int = 0) -> RoutedBatch | None:
+        """Return the next range that a reader has delivered, in offset order within its partition.
+
+        Args:
+            timeout_s: Longest time to wait.
+            unacknowledged_bytes: What the user holds; counts against the budget.
+
+        Returns:
+            A range, possibly without rows; None if none came in time, or all are finished.
+
+        Raises:
+            SabotRayError: A reader failed for good.
+            Exception: What a user's function raised.
+        """
+        self._unacknowledged_bytes = unacknowledged_bytes
+        deadline = time.monotonic() + timeout_s
+        while not self._routed:
+            if self.is_finished:
+                return None
+            self._top_up()
+            self._collect(min(max(deadline - time.monotonic(), 0.0), _SLICE_S))
+            self._watch()
+            if not self._routed and time.monotonic() >= deadline:
+                return None
+        reader, routed = self._routed.popleft()
+        self._routed_bytes -= routed.info.bytes
+        if routed.ref is None:
+            self._note_delivered(reader, routed)
+        return routed
+
+    def fetch(self, routed: RoutedBatch) -> pa.RecordBatch | None:
+        """Fetch the batch of a range that `next` returned, which then counts as delivered.
+
+        Returns:
+            The batch; None if it is gone with its node: it is read again and comes with a later `next`.
+        """
+        reader = self._reader_of(routed)
+        try:
+            batch: pa.RecordBatch = ray.get(routed.ref)
+        except RayError as error:
+            self._reread(reader, f"its batch at offset {routed.info.start_offset} is lost ({error})")
+            return None
+        self._note_delivered(reader, routed)
+        return batch
+
+    def deliver(self, routed: RoutedBatch) -> None:
+        """Count a range as delivered without fetching its batch."""
+        self._note_delivered(self._reader_of(routed), routed)
+
+    def close(self) -> None:
+        """Stop the readers; batches that were not returned are dropped. Idempotent."""
+        closing = []
+        for reader in self._readers:
+            reader.calls.clear()
+            if reader.actor is not None:
+                closing.append(self._control(reader.actor).close.remote())
+        if closing:
+            # A graceful end frees sockets; a reader that cannot is killed all the same.
+            ray.wait(closing, num_returns=len(closing), timeout=1.0)
+        for reader in self._readers:
+            self._kill(reader)
+        self._routed.clear()
+
+    def _reader_of(self, routed: RoutedBatch) -> _ReaderHandle:
+        return next(r for r in self._readers if r.partition == routed.info.partition)
+
+    def _note_delivered(self, reader: _ReaderHandle, routed: RoutedBatch) -> None:
+        progress, info = reader.progress, routed.info
+        if info.next_offset > progress.delivered_offset:
+            reader.deaths_without_progress = 0
+        progress.delivered_offset = info.next_offset
+        progress.rows += info.rows
+        progress.bytes += info.bytes
+
+    def _start(self, reader: _ReaderHandle) -> None:
+        reader.epoch += 1
+        reader.stats_before = reader.progress.stats
+        reader.actor = self._actor_class.remote()
+        assignment = Assignment(
+            reader.partition, reader.progress.routed_offset, reader.progress.range.end_offset
+        )
+        opening = reader.actor.open.options(concurrency_group="data").remote(
+            self._plan_ref, assignment
+        )
+        reader.calls.append(_Call(opening))
+        reader.waiting_since = time.monotonic()
+
+    def _replace(self, reader: _ReaderHandle, reason: str) -> None:
+        """Go on with a new actor, from the first offset that was not routed."""
+        self._kill(reader)
+        reader.calls.clear()
+        reader.ping = None
+        reader.progress.restarts += 1
+        reader.deaths_without_progress += 1
+        if reader.deaths_without_progress > MAX_DEATHS_WITHOUT_PROGRESS:
+            raise ReaderFailed(
+                f"topic '{reader.partition.topic}' partition {reader.partition.partition} offset "
+                f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} times "
+                f"without getting further; the last time: {reason}"
+            )
+        logger.warning(
+            "topic '%s' partition %d: the reader is replaced at offset %d: %s",
+            reader.partition.topic,
+            reader.partition.partition,
+            reader.progress.routed_offset,
+            reason,
+        )
+        self._start(reader)
+
+    def _reread(self, reader: _ReaderHandle, reason: str) -> None:
+        """Go on with a new actor, from the first offset that was not delivered."""
+        dropped = [item for item in self._routed if item[0] is reader]
+        self._routed_bytes -= sum(routed.info.bytes for _, routed in dropped)
+        self._routed = deque(item for item in self._routed if item[0] is not reader)
+        reader.progress.routed_offset = reader.progress.delivered_offset
+        reader.ended = False
+        self._replace(reader, reason)
+
+    def _kill(self, reader: _ReaderHandle) -> None:
+        if reader.actor is not None:
+            ray.kill(reader.actor)
+            reader.actor = None
+
+    def _top_up(self) -> None:
+        """Ask for batches, in turn, as far as the budget goes."""
+        asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
+        held = self._routed_bytes + self._unacknowledged_bytes
+        self._warn_if_held()
+        for reader in self._in_turn():
+            while not reader.ended and reader.actor is not None:
+                batches = sum(call.batch is not None for call in reader.calls)
+                # One call each is always allowed, else many partitions could starve each other.
+                room = asked + held + self._batch_bytes <= self._budget
+                if batches >= self._outstanding or not (room or (batches == 0 and held == 0)):
+                    break
+                batch, answer = reader.actor.next_batch.options(
+                    num_returns=2, concurrency_group="data"
+                ).remote(LONG_POLL_S)
+                if not reader.calls:
+                    reader.waiting_since = time.monotonic()
+                reader.calls.append(_Call(answer, batch))
+                asked += self._batch_bytes
+
+    def _warn_if_held(self) -> None:
+        if self._warned_held or self._unacknowledged_bytes < self._budget:
+            return
+        self._warned_held = True
+        logger.warning(
+            "batches of %.0f MiB were handed out and not acknowledged: reading waits until ack() is "
+            "called (max_in_flight_bytes is %.0f MiB)",
+            self._unacknowledged_bytes / 2**20,
+            self._budget / 2**20,
+        )
+
+    def _in_turn(self) -> list[_ReaderHandle]:
+        self._turn = (self._turn + 1) % max(len(self._readers), 1)
+        return self._readers[self._turn :] + self._readers[: self._turn]
+
+    def _collect(self, wait_s: float) -> None:
+        """Take the answers that have come; wait for one where none has."""
+        waiting = {
+            reader.calls[0].answer: reader for reader in self._in_turn() if reader.calls
+        }
+        if not waiting:
+            # Everything is handed out and nothing acknowledged yet.
+            time.sleep(min(wait_s, 0.01))
+            return
+        answers = list(waiting)
+        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(answers, num_returns=1, timeout=wait_s)
+        for answer in ready:
+            self._take(waiting[answer])
+
+    def _take(self, reader: _ReaderHandle) -> None:
+        call = reader.calls.popleft()
+        reader.waiting_since = time.monotonic()
+        reader.ping = None
+        try:
+            info: BatchInfo | None = ray.get(call.answer)
+        except RayTaskError as error:
+            raise self._inner(error, reader) from error
+        except RayError as error:
+            self._replace(reader, _first_line(error))
+            return
+        if call.batch is None or info is None:
+            return
+        self._route(reader, info, call.batch)
+
+    def _route(
+        self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]
+    ) -> None:
+        progress = reader.progress
+        if info.start_offset != progress.routed_offset:
+            raise SabotRayError(
+                f"topic '{info.partition.topic}' partition {info.partition.partition}: the reader gave "
+                f"offset {info.start_offset}, expected {progress.routed_offset}; please report this"
+            )
+        progress.stats = _added(reader.stats_before, info.stats)
+        self._warn_of(progress, info.partition)
+        if info.ended:
+            reader.ended = True
+            # What else was asked for would only say the same.
+            reader.calls.clear()
+        if info.next_offset == info.start_offset:
+            return
+        progress.routed_offset = info.next_offset
+        ref = batch if info.has_batch else None
+        self._routed.append((reader, RoutedBatch(info, ref, reader.epoch)))
+        self._routed_bytes += info.bytes
+
+    def _watch(self) -> None:
+        """Replace readers that neither answer nor die: a frozen process shows no error."""
+        now = time.monotonic()
+        for reader in self._readers:
+            if not reader.calls:
+                continue
+            waited = now - reader.waiting_since
+            if reader.calls[0].batch is None:
+                if waited > OPEN_TIMEOUT_S:
+                    raise self._not_scheduled(reader)
+            elif reader.ping is not None:
+                self._check_ping(reader, now)
+            elif waited > LONG_POLL_S + OVERDUE_S:
+                reader.ping = (self._control(reader.actor).status.remote(), now)
+
+    def _check_ping(self, reader: _ReaderHandle, now: float) -> None:
+        assert reader.ping is not None
+        answer, asked_at = reader.ping
+        ready, _ = ray.wait([answer], timeout=0)
+        if not ready:
+            if now - asked_at > PING_TIMEOUT_S:
+                self._replace(reader, f"it gave no sign of life for {now - reader.waiting_since:.0f} s")
+            return
+        reader.ping = None
+        try:
+            status = ray.get(answer)
+        except RayError as error:
+            self._replace(reader, _first_line(error))
+            return
+        if status.activity == "poll" and status.seconds > OVERDUE_S:
+            self._replace(reader, f"its source hangs since {status.seconds:.0f} s")
+            return
+        # User code may take its time.
+        reader.waiting_since = now
+
+    def _control(self, actor: Any) -> Any:
+        return _ControlGroup(actor)
+
+    def _not_scheduled(self, reader: _ReaderHandle) -> ReaderFailed:
+        needs = {
+            name: value
+            for name, value in self._requested.items()
+            if name in ("num_cpus", "num_gpus", "memory", "resources", "label_selector") and value
+        }
+        return ReaderFailed(
+            f"the reader of topic '{reader.partition.topic}' partition {reader.partition.partition} was "
+            f"not started within {OPEN_TIMEOUT_S:g} s: it needs {needs or 'no resources'}, and "
+            f"{ray.available_resources()} are free of {ray.cluster_resources()}; lower "
+            "memory_per_reader, change ray_remote_args, or add nodes"
+        )
+
+    def _inner(self, error: RayTaskError, reader: _ReaderHandle) -> BaseException:
+        """Return the error that a reader raised, without Ray's wrapping where it is ours."""
+        cause = error.cause
+        partition, progress = reader.partition, reader.progress
+        if isinstance(cause, OffsetOutOfRange):
+            return DataLoss(
+                f"{cause}; the records from offset {progress.routed_offset} on were deleted before they "
+                "were read, or the log was truncated",
+                partition.topic,
+                partition.partition,
+                progress.routed_offset,
+            )
+        return cause if isinstance(cause, SabotRayError) else error
+
+    def _warn_of(self, progress: PartitionProgress, partition: TopicPartition) -> None:
+        """Log what the readers met, with restraint."""
+        for path in progress.stats.unknown_fields.keys() - self._warned_fields:
+            self._warned_fields.add(path)
+            logger.warning(
+                "topic '%s': field %s is not in the schema and is ignored (said once; "
+                "unknown_fields='fail' makes it an error)",
+                partition.topic,
+                path,
+            )
+        dropped = sum(p.stats.decode_errors for p in self.progress.values())
+        said, said_at = self._warned_decode
+        if dropped > said and time.monotonic() - said_at >= 30:
+            self._warned_decode = (dropped, time.monotonic())
+            logger.warning(
+                "%d records were skipped so far because they do not decode, the latest: %s",
+                dropped,
+                progress.stats.last_decode_error,
+            )
+
+
+class _ControlGroup:
+    """Calls an actor's methods in its ``control`` group, which answers while it reads."""
+
+    def __init__(self, actor: Any) -> None:
+        self.status = actor.status.options(concurrency_group="control")
+        self.close = actor.close.options(concurrency_group="control")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _added(before: SourceStats, now: SourceStats) -> SourceStats:
+    fields = dict(before.unknown_fields)
+    for path, count in now.unknown_fields.items():
+        fields[path] = fields.get(path, 0) + count
+    return SourceStats(
+        before.records + now.records,
+        before.bytes + now.bytes,
+        before.decode_errors + now.decode_errors,
+        now.last_decode_error or before.last_decode_error,
+        fields,
+        before.tombstones + now.tombstones,
+    )

@@ -1,0 +1,344 @@
+"""One execution of a stream: iteration, acknowledgement, commits, signals, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError
+
+from sabot_ray.errors import (
+    BatchLost,
+    CommitFailed,
+    ConfigError,
+    Fenced,
+    KafkaError,
+    ReaderFailed,
+    ReadIncomplete,
+    SabotRayError,
+)
+from sabot_ray.offsets.committer import Committer
+from sabot_ray.offsets.tracker import AckTracker
+from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
+from sabot_ray.runtime.plan import RunPlan, SourceOptions
+from sabot_ray.runtime.progress import RunProgress
+from sabot_ray.runtime.signals import StopSignals
+from sabot_ray.runtime.status import PartitionStatus, RunStatus
+from sabot_ray.types import TopicPartition
+
+logger = logging.getLogger("sabot_ray.runtime")
+
+#: Longest time that the last commit of a run may take, in seconds.
+FINAL_COMMIT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class BatchRef:
+    """A record batch in Ray's object store, and what it covers.
+
+    Pass ``ref`` to Ray tasks; `ack` belongs to the driver that runs the stream.
+
+    Attributes:
+        ref: Object reference of the ``pyarrow.RecordBatch``.
+        topic: The topic.
+        partition: The partition.
+        start_offset: First offset that the batch covers.
+        next_offset: The offset after the last that it covers, holes included.
+        rows: Number of rows.
+        bytes: Size in memory.
+        epoch: Incarnation of the reader that made it.
+    """
+
+    ref: ray.ObjectRef[Any]
+    topic: str
+    partition: int
+    start_offset: int
+    next_offset: int
+    rows: int
+    bytes: int
+    epoch: int
+    _acknowledge: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def get(self) -> pa.RecordBatch:
+        """Fetch the batch.
+
+        Raises:
+            BatchLost: The node that held it is gone. It is not acknowledged, so a new run reads it again.
+        """
+        try:
+            batch: pa.RecordBatch = ray.get(self.ref)
+        except RayError as error:
+            raise BatchLost(
+                f"topic '{self.topic}' partition {self.partition} offset {self.start_offset}: the batch "
+                "is gone from the object store; start the stream again, it resumes at what was "
+                "acknowledged"
+            ) from error
+        return batch
+
+    def ack(self) -> None:
+        """Acknowledge the batch: its offsets may be committed, once those before it are, too.
+
+        Raises:
+            ConfigError: Called on a copy outside the driver.
+        """
+        if self._acknowledge is None:
+            raise ConfigError("BatchRef.ack: call it in the driver that runs the stream, not on a copy")
+        self._acknowledge()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (self.ref, self.topic, self.partition, self.start_offset, self.next_offset)
+        return BatchRef, (*values, self.rows, self.bytes, self.epoch)
+
+
+class StreamRun:
+    """One execution of a `Stream`: an iterable of record batches, and a context manager.
+
+    Made by ``Stream.start()``. Iteration acknowledges a batch when the next one is asked for, so
+    exhaustion acknowledges the last; ``break``, an exception and `close` leave the current batch
+    un-acknowledged. Acknowledged offsets are committed to the group in the background. One thread at
+    a time may use a run.
+    """
+
+    def __init__(self, options: SourceOptions, plan: RunPlan) -> None:
+        self._options = options
+        self._plan = plan
+        self._schema = plan.schema
+        self._tracker = AckTracker()
+        self._store = plan.store
+        self._auto_commit = bool(options.config.get("enable.auto.commit", True))
+        self._state = "RUNNING"
+        budget = options.max_in_flight_bytes or int(
+            ray.cluster_resources().get("object_store_memory", 2**30) / 4
+        )
+        self._committer: Committer | None = None
+        if plan.store is not None:
+            interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
+            self._committer = Committer(
+                plan.store, interval_s if self._auto_commit else None, stored=plan.committed
+            )
+        self._coordinator = Coordinator(
+            plan.reader,
+            plan.ranges,
+            actor_options={"memory": options.memory_per_reader, **options.ray_remote_args},
+            max_in_flight_bytes=budget,
+        )
+
+    def __repr__(self) -> str:
+        return f"StreamRun({self._options.topic!r}, {self._state})"
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The schema of every batch; None behind a ``map`` until its first batch has come."""
+        return self._schema
+
+    def __enter__(self) -> StreamRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches, in offset order within a partition.
+
+        Raises:
+            SabotRayError: The run cannot go on; what was acknowledged is committed.
+            KeyboardInterrupt: Ctrl-C came; the batches whose body was finished are committed.
+        """
+        return self._deliveries(self._coordinator.fetch, lambda _routed, batch: batch, True)
+
+    def refs(self) -> Iterator[BatchRef]:
+        """Yield references instead of batches: data does not pass the driver.
+
+        Nothing is acknowledged but by `BatchRef.ack` or `commit`.
+        """
+
+        def note(routed: RoutedBatch) -> RoutedBatch:
+            self._coordinator.deliver(routed)
+            return routed
+
+        return self._deliveries(note, lambda routed, _: self._batch_ref(routed), False)
+
+    def commit(self) -> None:
+        """Acknowledge everything that was delivered, and commit it now.
+
+        Raises:
+            ConfigError: The stream has no ``group_id``.
+            Fenced: Another driver took the stream over.
+            CommitFailed: The group did not take the offsets.
+        """
+        if self._committer is None:
+            raise ConfigError("commit: the stream has no group_id, so there is nowhere to commit to")
+        self._tracker.acknowledge_all()
+        self._committer.stage(self._tracker.committable())
+        self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
+
+    def status(self) -> RunStatus:
+        """Return how far the run is, partition by partition."""
+        stored = self._committer.stored if self._committer else {}
+        state = self._state
+        if state == "RUNNING" and self._coordinator.is_degraded:
+            state = "DEGRADED"
+        return RunStatus(
+            state,
+            self._options.backend,
+            self._options.group_id,
+            tuple(
+                PartitionStatus(
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    position=progress.delivered_offset,
+                    committed_offset=stored.get(partition),
+                    end_offset=progress.range.end_offset,
+                    rows=progress.rows,
+                    bytes=progress.bytes,
+                    decode_errors=progress.stats.decode_errors,
+                    restarts=progress.restarts,
+                )
+                for partition, progress in self._coordinator.progress.items()
+            ),
+        )
+
+    def close(self) -> None:
+        """Commit what is acknowledged, stop the readers and leave the group. Idempotent.
+
+        With ``enable_auto_commit=False`` nothing is committed here.
+        """
+        if self._state == "CLOSED":
+            return
+        self._close(FINAL_COMMIT_TIMEOUT_S)
+
+    def _close(self, timeout_s: float) -> None:
+        self._state = "CLOSED"
+        try:
+            if self._committer is not None and self._auto_commit:
+                self._committer.stage(self._tracker.committable())
+                self._committer.flush(timeout_s)
+        finally:
+            self._coordinator.close()
+            if self._committer is not None:
+                self._committer.close()
+            if self._store is not None:
+                self._store.close()
+
+    def _deliveries(
+        self,
+        take: Callable[[RoutedBatch], Any],
+        present: Callable[[RoutedBatch, Any], Any],
+        acknowledge: bool,
+    ) -> Iterator[Any]:
+        if self._state == "CLOSED":
+            raise SabotRayError("the run is closed; start the stream again")
+        with StopSignals() as signals, RunProgress(self._coordinator.progress) as shown:
+            try:
+                for routed in self._routed(signals):
+                    taken = take(routed)
+                    if taken is None:
+                        continue
+                    info = routed.info
+                    self._tracker.deliver(
+                        info.partition, info.start_offset, info.next_offset, info.bytes
+                    )
+                    shown.update()
+                    presented = present(routed, taken)
+                    self._check_schema(presented)
+                    yield presented
+                    if acknowledge:
+                        self._acknowledge(info.partition, info.start_offset)
+            except (SabotRayError, RayError) as error:
+                self._end_after(error)
+                raise self._incomplete(error) from error.__cause__
+            if signals.received is not None:
+                with contextlib.suppress(CommitFailed):
+                    self._close(signals.remaining_s)
+                signals.raise_received()
+        if self._committer is not None and self._auto_commit:
+            self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
+
+    def _routed(self, signals: StopSignals) -> Iterator[RoutedBatch]:
+        """Yield what has rows, and count what has none as done, until the end or a signal."""
+        while signals.received is None and self._state != "CLOSED":
+            if self._committer is not None:
+                self._committer.check()
+            # Short, so that a signal is seen soon.
+            routed = self._coordinator.next(
+                0.2, unacknowledged_bytes=self._tracker.pending_bytes
+            )
+            if routed is None:
+                if self._coordinator.is_finished:
+                    return
+            elif routed.ref is not None:
+                yield routed
+            else:
+                info = routed.info
+                self._tracker.skip(info.partition, info.start_offset, info.next_offset)
+                self._stage()
+
+    def _acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
+        self._tracker.acknowledge(partition, start_offset)
+        self._stage()
+
+    def _stage(self) -> None:
+        if self._committer is not None:
+            self._committer.stage(self._tracker.committable())
+
+    def _batch_ref(self, routed: RoutedBatch) -> BatchRef:
+        info = routed.info
+        partition = info.partition
+        assert routed.ref is not None
+        return BatchRef(
+            routed.ref,
+            partition.topic,
+            partition.partition,
+            info.start_offset,
+            info.next_offset,
+            info.rows,
+            info.bytes,
+            routed.epoch,
+            lambda: self._acknowledge(partition, info.start_offset),
+        )
+
+    def _check_schema(self, presented: Any) -> None:
+        if not isinstance(presented, pa.RecordBatch):
+            return
+        if self._schema is None:
+            self._schema = presented.schema
+        elif presented.schema != self._schema:
+            raise ConfigError(
+                "map: the function must give the same schema for every batch; it gave\n"
+                f"{presented.schema}\nafter\n{self._schema}"
+            )
+
+    def _end_after(self, error: Exception) -> None:
+        """Keep the progress of what was acknowledged, without hiding the error."""
+        try:
+            self._close(0.0 if isinstance(error, Fenced) else FINAL_COMMIT_TIMEOUT_S)
+        except SabotRayError as second:
+            if not isinstance(error, Fenced):
+                logger.warning("after an error, what was acknowledged could not be committed: %s", second)
+
+    def _incomplete(self, error: Exception) -> Exception:
+        """Say of a bounded read that fails on the way that it is not whole."""
+        if isinstance(error, Fenced) or not isinstance(error, KafkaError | ReaderFailed):
+            return error
+        for partition, progress in self._coordinator.progress.items():
+            end = progress.range.end_offset
+            if end is not None and not progress.is_done:
+                offset = progress.delivered_offset
+                incomplete = ReadIncomplete(
+                    f"topic '{partition.topic}' partition {partition.partition}: the read stopped at "
+                    f"offset {offset} before its end {end}: {error}",
+                    partition.topic,
+                    partition.partition,
+                    offset,
+                    end,
+                )
+                incomplete.__cause__ = error
+                return incomplete
+        return error
+
+

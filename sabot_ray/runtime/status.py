@@ -1,0 +1,94 @@
+"""What a run says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class PartitionStatus:
+    """How far a run is in one partition.
+
+    Attributes:
+        topic: The topic.
+        partition: The partition.
+        position: Next offset that will be handed to the user.
+        committed_offset: The offset that this run committed last; None if none.
+        end_offset: The end of the range; None is continuous.
+        rows: Rows handed to the user.
+        bytes: Bytes of their batches in memory.
+        decode_errors: Records skipped because they do not decode.
+        restarts: How often the reader was replaced.
+    """
+
+    topic: str
+    partition: int
+    position: int
+    committed_offset: int | None
+    end_offset: int | None
+    rows: int
+    bytes: int
+    decode_errors: int
+    restarts: int
+
+
+@dataclass(frozen=True, repr=False)
+class RunStatus:
+    """How far a run is.
+
+    Attributes:
+        state: ``"RUNNING"``, ``"DEGRADED"`` (a reader does not answer, or is being replaced) or
+            ``"CLOSED"``.
+        backend: ``"native"`` or ``"aiokafka"``.
+        group_id: The consumer group, if there is one.
+        partitions: One entry for each partition.
+    """
+
+    state: str
+    backend: str
+    group_id: str | None
+    partitions: tuple[PartitionStatus, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows handed to the user."""
+        return sum(partition.rows for partition in self.partitions)
+
+    @property
+    def restarts(self) -> int:
+        """How often a reader was replaced."""
+        return sum(partition.restarts for partition in self.partitions)
+
+    @property
+    def decode_errors(self) -> int:
+        """Records skipped because they do not decode."""
+        return sum(partition.decode_errors for partition in self.partitions)
+
+    def __rich__(self) -> Table:
+        """Show the partitions as a table."""
+        group = f", group {self.group_id!r}" if self.group_id else ""
+        table = Table(title=f"{self.state}: {self.backend} backend{group}")
+        table.add_column("partition")
+        for name in ("position", "committed", "end", "rows", "MiB", "skipped", "restarts"):
+            table.add_column(name, justify="right")
+        for part in self.partitions:
+            table.add_row(
+                f"{part.topic}[{part.partition}]",
+                f"{part.position:,}",
+                "" if part.committed_offset is None else f"{part.committed_offset:,}",
+                "" if part.end_offset is None else f"{part.end_offset:,}",
+                f"{part.rows:,}",
+                f"{part.bytes / 2**20:,.1f}",
+                f"{part.decode_errors:,}",
+                f"{part.restarts:,}",
+            )
+        return table
+
+    def __repr__(self) -> str:
+        console = Console(width=100, no_color=True)
+        with console.capture() as captured:
+            console.print(self)
+        return captured.get().rstrip()

@@ -1,0 +1,416 @@
+"""`Stream`: what to read from Kafka and what to do with it, run on Ray actors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from sabot_ray import runtime
+from sabot_ray.errors import ConfigError
+from sabot_ray.expressions import trace
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.source import choose_backend
+from sabot_ray.runtime.operators import FilterExpression, FilterFunction, Map, Operator, Select
+from sabot_ray.runtime.plan import SourceOptions, resolve_schema
+from sabot_ray.runtime.run import BatchRef, StreamRun
+from sabot_ray.schema import METADATA_FIELDS, check_value_schema, unknown_column
+
+#: Options of the full design that are not built yet.
+_NOT_YET = frozenset(
+    (
+        "codec_options",
+        "partitions",
+        "partition_id",
+        "key_codec",
+        "dead_letter_topic",
+        "max_retry_attempts",
+        "retry_backoff_seconds",
+        "readers",
+        "decode_threads",
+        "offset_store",
+        "on_data_loss",
+        "metadata_refresh_s",
+        "interceptors",
+    )
+)
+
+_MIB = 1 << 20
+
+
+class Stream:
+    """An immutable plan: a Kafka topic, and operators on its record batches.
+
+    Lazy: nothing connects until it is run. Operators give a new stream, so a plan may be branched, and
+    each run starts from the plan anew.
+    """
+
+    def __init__(self, options: SourceOptions, operators: tuple[Operator, ...] = ()) -> None:
+        self._options = options
+        self._operators = operators
+
+    @classmethod
+    def from_kafka(
+        cls,
+        bootstrap_servers: str | Sequence[str] | KafkaConfig,
+        topic: str,
+        group_id: str | None = None,
+        codec_type: str = "json",
+        *,
+        use_cpp: bool = True,
+        backend: Literal["native", "aiokafka", "auto"] | None = None,
+        schema: pa.Schema | Mapping[str, pa.DataType | str] | None = None,
+        start: Literal["committed", "earliest", "latest"] | int | None = None,
+        end: Literal["latest"] | int | None = None,
+        batch_size: int = 50_000,
+        max_batch_bytes: int = 16 * _MIB,
+        linger_s: float = 0.0,
+        metadata: bool | Sequence[str] = False,
+        tombstones: Literal["keep", "skip"] = "keep",
+        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        error_handling_policy: Literal["fail", "skip"] = "fail",
+        memory_per_reader: int = 128 * _MIB,
+        sample_records: int = 1000,
+        stream_id: str | None = None,
+        max_in_flight_bytes: int | None = None,
+        ray_remote_args: Mapping[str, Any] | None = None,
+        **kafka_settings: Any,
+    ) -> Stream:
+        """Read a topic as typed record batches.
+
+        Args:
+            bootstrap_servers: ``"host:port"``, several with commas between, a list, or a `KafkaConfig`.
+            topic: The topic; all its partitions are read, one Ray actor for each.
+            group_id: Consumer group that keeps the progress. Without one nothing is committed.
+            codec_type: How values are encoded: ``"json"`` (`docs/json.md` is the mapping).
+            use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the same
+                results.
+            backend: The same choice by name; a named backend is never replaced.
+            schema: The value columns: a schema, or name -> type. Default: inferred once, when the stream
+                starts, from a sample of every partition, and then fixed.
+            start: ``"committed"`` (default with a group; where nothing is committed,
+                ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, or an offset.
+            end: None reads on for ever; ``"latest"`` is the last stable offset at the start; or an
+                offset, which is not read itself.
+            batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand, so
+                batches are small while the topic is slow.
+            max_batch_bytes: Most bytes of keys and values in a batch.
+            linger_s: Seconds to wait for more records before a batch that is not full is handed over.
+            metadata: Whether to add the ``_kafka_...`` columns, or the names of those to add.
+            tombstones: ``"keep"`` gives a null value as a row of nulls, ``"skip"`` drops it.
+            unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning for
+                each name) or ``"fail"``.
+            error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
+                `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
+            memory_per_reader: Bytes that each reader declares to Ray; half of it is prefetch.
+            sample_records: Records to infer the schema from, over all partitions.
+            stream_id: Identity of the stream in the group; one driver at a time runs it. Default: the
+                group id.
+            max_in_flight_bytes: Limit of the batches that are asked for, under way, or delivered and not
+                acknowledged. Default: a quarter of Ray's object store.
+            ray_remote_args: Ray's options of the reader actors, for example ``{"resources": {...}}``.
+            kafka_settings: Settings of a Kafka consumer, as ``fetch_min_bytes`` or ``fetch.min.bytes``;
+                also ``auto_offset_reset``, ``enable_auto_commit`` and ``auto_commit_interval_ms``.
+
+        Raises:
+            ConfigError: An option is wrong.
+            BackendUnavailable: The named backend cannot be loaded.
+        """
+        for name in kafka_settings.keys() & _NOT_YET:
+            raise ConfigError(f"option '{name}' is not available yet")
+        if codec_type != "json":
+            raise ConfigError(f"codec_type: '{codec_type}' is not available yet; 'json' is")
+        if isinstance(bootstrap_servers, KafkaConfig):
+            config = bootstrap_servers.with_settings(**kafka_settings)
+        else:
+            config = KafkaConfig(bootstrap_servers, **kafka_settings)
+        chosen = choose_backend(use_cpp=use_cpp, backend=backend)
+        if start is None:
+            start = "committed" if group_id is not None else "earliest"
+        _check_choice("tombstones", tombstones, ("keep", "skip"))
+        _check_choice(
+            "unknown_fields", unknown_fields, ("ignore", "fail"), not_yet=("rescue", "evolve")
+        )
+        _check_choice(
+            "error_handling_policy",
+            error_handling_policy,
+            ("fail", "skip"),
+            not_yet=("retry", "dead_letter"),
+        )
+        _check_bound("start", start, ("committed", "earliest", "latest"))
+        if end is not None:
+            _check_bound("end", end, ("latest",))
+        if start == "committed" and group_id is None:
+            raise ConfigError("start='committed' needs a group_id")
+        if stream_id is not None and group_id is None:
+            raise ConfigError("stream_id names a stream within a group: pass group_id, too")
+        _check_number("batch_size", batch_size, 1)
+        _check_number("max_batch_bytes", max_batch_bytes, 1024)
+        _check_number("memory_per_reader", memory_per_reader, 16 * _MIB)
+        _check_number("sample_records", sample_records, 1)
+        if max_in_flight_bytes is not None:
+            _check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
+        if not isinstance(linger_s, int | float) or not 0 <= linger_s <= 60:
+            raise ConfigError(f"linger_s: expected seconds from 0 to 60, found {linger_s!r}")
+        return cls(
+            SourceOptions(
+                config=config,
+                topic=_checked_topic(topic),
+                group_id=_checked_text("group_id", group_id),
+                stream_id=_checked_text("stream_id", stream_id),
+                backend=chosen,
+                schema=None if schema is None else check_value_schema(schema),
+                start=start,
+                end=end,
+                batch_size=min(batch_size, config.get("max.poll.records", batch_size)),
+                max_batch_bytes=max_batch_bytes,
+                linger_s=float(linger_s),
+                metadata=_metadata_columns(metadata),
+                tombstones=tombstones,
+                unknown_fields=unknown_fields,
+                error_handling_policy=error_handling_policy,
+                memory_per_reader=memory_per_reader,
+                sample_records=sample_records,
+                max_in_flight_bytes=max_in_flight_bytes,
+                ray_remote_args=_checked_ray_args(ray_remote_args or {}),
+            )
+        )
+
+    def __repr__(self) -> str:
+        options = self._options
+        source = f"Stream.from_kafka({options.config.bootstrap_servers!r}, {options.topic!r}"
+        if options.group_id is not None:
+            source += f", {options.group_id!r}"
+        return f"{source})" + "".join(f".{operator}" for operator in self._operators)
+
+    @property
+    def backend(self) -> Literal["native", "aiokafka"]:
+        """The backend that runs this stream."""
+        return self._options.backend
+
+    def schema(self) -> pa.Schema | None:
+        """Return the schema of the batches; it may connect, to infer the schema.
+
+        Returns:
+            The schema; None behind a `map`, whose result is only known when it runs.
+        """
+        from sabot_ray.runtime.operators import needed_columns, output_schema
+        from sabot_ray.runtime.plan import source_schema
+
+        schema = source_schema(self._options, resolve_schema(self._options))
+        needed_columns(self._operators, schema)
+        return output_schema(self._operators, schema)
+
+    # Operators
+
+    def filter(self, predicate: Callable[[pa.RecordBatch], Any]) -> Stream:
+        """Keep the rows for which a predicate is true; null counts as false.
+
+        A predicate over ``b["name"]`` with comparisons, arithmetic, ``&``, ``|``, ``~``, ``.isin()`` and
+        `pyarrow.compute` functions becomes an Arrow expression, here and now: values that it captures
+        are frozen. Any other is called with each `pyarrow.RecordBatch` and must return a boolean array.
+
+        Args:
+            predicate: For example ``lambda b: b["amount"] > 1000.0``.
+
+        Raises:
+            ConfigError: The predicate uses ``and``, ``or``, ``not`` or ``in`` on a column.
+        """
+        if not callable(predicate):
+            raise ConfigError(
+                f"filter: expected a function of a batch, found {type(predicate).__name__}"
+            )
+        expression = trace(predicate)
+        if expression is None:
+            return self._with(FilterFunction(predicate))
+        return self._with(FilterExpression(expression))
+
+    def map(self, function: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Stream:
+        """Replace each batch by what a function makes of it, in the reader actors.
+
+        After a failure the function may run again for the same records.
+
+        Args:
+            function: Gets a `pyarrow.RecordBatch` with at least one row and returns one, with the same
+                schema every time.
+        """
+        if not callable(function):
+            raise ConfigError(f"map: expected a function of a batch, found {type(function).__name__}")
+        return self._with(Map(function))
+
+    def select(self, *names: str) -> Stream:
+        """Keep the named columns, in this order; others are not even built by the decoder.
+
+        Every document is validated all the same.
+        """
+        if not names:
+            raise ConfigError("select: name at least one column")
+        for name in names:
+            if not isinstance(name, str):
+                raise ConfigError(f"select: expected column names, found {type(name).__name__}")
+            if names.count(name) > 1:
+                raise ConfigError(f"select: column '{name}' is named twice")
+        return self._with(Select(names))
+
+    def _with(self, operator: Operator) -> Stream:
+        return Stream(self._options, (*self._operators, operator))
+
+    # Running
+
+    def start(self) -> StreamRun:
+        """Connect, plan, start the readers, and return the run; with a group it becomes its owner.
+
+        Raises:
+            ConfigError: The operators do not fit the schema, or there is nothing to infer one from.
+            KafkaError: The brokers cannot be reached, or refuse.
+            DataLoss: The start is not in the log any more.
+        """
+        return runtime.start(self._options, self._operators, owns_group=True)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Run the stream and yield its batches; see `StreamRun`."""
+        with self.start() as run:
+            yield from run
+
+    def refs(self) -> Iterator[BatchRef]:
+        """Run the stream and yield references to its batches; see `StreamRun.refs`."""
+        with self.start() as run:
+            yield from run.refs()
+
+    def foreach(self, function: Callable[[pa.RecordBatch], object]) -> None:
+        """Call a function in the driver with each batch; a batch whose call returned is acknowledged."""
+        for batch in self:
+            function(batch)
+
+    # Looking: these never commit and never join the group.
+
+    def take(self, n: int = 20) -> list[dict[str, Any]]:
+        """Return the first ``n`` rows as dictionaries; on a continuous stream it waits for them."""
+        return self.take_batch(n).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types here
+
+    def take_batch(self, n: int = 20) -> pa.RecordBatch:
+        """Return the first ``n`` rows as one batch; on a continuous stream it waits for them.
+
+        Returns:
+            A batch of at most ``n`` rows, fewer where a bounded stream has no more.
+        """
+        _check_number("n", n, 1)
+        batches: list[pa.RecordBatch] = []
+        missing = n
+        with self._look() as run:
+            for batch in run:
+                batches.append(batch.slice(0, missing))
+                missing -= batches[-1].num_rows
+                if missing == 0:
+                    break
+            return _table(batches, run).combine_chunks().to_batches()[0]
+
+    def collect(self) -> pa.Table:
+        """Return all rows of a bounded stream as a table."""
+        self._check_bounded("collect")
+        with self._look() as run:
+            return _table(list(run), run)
+
+    def count(self) -> int:
+        """Return the number of rows of a bounded stream; no batch leaves the readers."""
+        self._check_bounded("count")
+        with self._look(counts_only=True) as run:
+            for _ in run:
+                pass
+            return run.status().rows
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Return all rows of a bounded stream as dictionaries."""
+        self._check_bounded("to_pylist")
+        with self._look() as run:
+            return list(itertools.chain.from_iterable(batch.to_pylist() for batch in run))
+
+    def _look(self, *, counts_only: bool = False) -> StreamRun:
+        return runtime.start(
+            self._options, self._operators, owns_group=False, counts_only=counts_only
+        )
+
+    def _check_bounded(self, method: str) -> None:
+        if self._options.end is None:
+            raise ConfigError(
+                f"{method}: the stream is continuous and would never return; pass end='latest' to "
+                "from_kafka"
+            )
+
+
+def _table(batches: list[pa.RecordBatch], run: StreamRun) -> pa.Table:
+    schema = run.schema
+    if schema is None:
+        # A map without a single row: its result is not known.
+        schema = pa.schema([])
+    return pa.Table.from_batches(batches, schema)
+
+
+def _check_choice(
+    option: str, value: object, choices: tuple[str, ...], *, not_yet: tuple[str, ...] = ()
+) -> None:
+    if value in not_yet:
+        raise ConfigError(f"{option}='{value}' is not available yet")
+    if value not in choices:
+        raise ConfigError(f"{option}: {value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def _check_bound(option: str, value: object, names: tuple[str, ...]) -> None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ConfigError(f"{option}: an offset is not negative, found {value}")
+    elif isinstance(value, str) or value is None:
+        _check_choice(option, value, names)
+    else:
+        raise ConfigError(
+            f"{option}: {type(value).__name__} is not available yet; give an offset or one of "
+            f"{', '.join(map(repr, names))}"
+        )
+
+
+def _check_number(option: str, value: object, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{option}: expected int, found {type(value).__name__}")
+    if value < minimum:
+        raise ConfigError(f"{option}: {value} is below the minimum {minimum}")
+
+
+def _checked_text(option: str, value: str | None) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigError(f"{option}: expected a non-empty string, found {value!r}")
+    return value
+
+
+def _checked_topic(topic: str) -> str:
+    if not isinstance(topic, str):
+        raise ConfigError(
+            f"topic: {type(topic).__name__} is not available yet; give the name of one topic"
+        )
+    if topic.startswith("^"):
+        raise ConfigError("topic: patterns are not available yet; give the name of one topic")
+    legal = topic not in ("", ".", "..") and len(topic) <= 249
+    if not legal or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic):
+        raise ConfigError(
+            f"topic: {topic!r} is no legal name: 1 to 249 of letters, digits, '.', '_' and '-'"
+        )
+    return topic
+
+
+def _metadata_columns(metadata: bool | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(metadata, bool):
+        return tuple(METADATA_FIELDS) if metadata else ()
+    if isinstance(metadata, str) or not isinstance(metadata, Sequence):
+        raise ConfigError(f"metadata: expected True, False or a list of names, found {metadata!r}")
+    for name in metadata:
+        if name not in METADATA_FIELDS:
+            raise unknown_column(name, METADATA_FIELDS, "metadata")
+    return tuple(name for name in METADATA_FIELDS if name in metadata)
+
+
+def _checked_ray_args(args: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("max_restarts", "max_task_retries", "concurrency_groups", "max_concurrency"):
+        if name in args:
+            raise ConfigError(f"ray_remote_args: '{name}' is managed by sabot_ray")
+    return dict(args)
