@@ -1,0 +1,71 @@
+"""Both JSON decoders behind one function, for the tests that hold them against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from sabot_ray.codecs.json import JsonCodec, JsonDecoder
+from sabot_ray.schema import batch_schema
+from tests.conftest import skip_or_fail
+
+
+class Decoding(NamedTuple):
+    """What a decoder made of a list of values.
+
+    Attributes:
+        batch: The rows.
+        rejected: Index, field and reason of each value that did not decode.
+        unknown_fields: Path -> count.
+    """
+
+    batch: pa.RecordBatch
+    rejected: list[tuple[int, str, str]]
+    unknown_fields: dict[str, int]
+
+
+class Decode(Protocol):
+    """Decodes values with one of the decoders; ``columns`` are all of the schema's by default."""
+
+    def __call__(
+        self,
+        values: Sequence[bytes | None],
+        schema: pa.Schema,
+        columns: Sequence[str] | None = None,
+        *,
+        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        on_decode_error: Literal["fail", "skip"] = "skip",
+    ) -> Decoding: ...
+
+
+def decode_in_python(
+    values: Sequence[bytes | None],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    unknown_fields: Literal["ignore", "fail"] = "ignore",
+    on_decode_error: Literal["fail", "skip"] = "skip",
+) -> Decoding:
+    columns = schema.names if columns is None else columns
+    decoder = JsonDecoder(JsonCodec(schema, unknown_fields), columns, on_decode_error)
+    decoded = decoder.decode(values)
+    batch = pa.RecordBatch.from_arrays(decoded.columns, schema=batch_schema(schema, columns))
+    assert len(decoded.rows) == batch.num_rows
+    rejected = [(value.index, value.field, value.reason) for value in decoded.rejected]
+    return Decoding(batch, rejected, decoded.unknown_fields)
+
+
+def decode_natively(
+    values: Sequence[bytes | None],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    unknown_fields: Literal["ignore", "fail"] = "ignore",
+    on_decode_error: Literal["fail", "skip"] = "skip",
+) -> Decoding:
+    skip_or_fail("sabot_ray._native is not built here")
+
+
+DECODERS: dict[str, Decode] = {"native": decode_natively, "aiokafka": decode_in_python}

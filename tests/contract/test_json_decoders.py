@@ -1,0 +1,241 @@
+"""Both JSON decoders, held against `docs/json.md`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from tests.contract.hostile_json import DOCUMENTS, SCHEMA, HostileDocument
+from tests.contract.json_decoding import DECODERS, Decode
+
+GOOD = b'{"i64":7,"s":"good","l":[1,2],"o":{"x":3}}'
+GOOD_ROW = {"i64": 7, "s": "good", "l": [1, 2], "o": {"x": 3}}
+
+
+@pytest.fixture(params=DECODERS)
+def decode(request: pytest.FixtureRequest) -> Decode:
+    """A decoder; the test runs once with each."""
+    return DECODERS[request.param]
+
+
+def batch_of(*rows: dict[str, object], schema: pa.Schema = SCHEMA) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(list(rows), schema=schema)
+
+
+def assert_batch(batch: pa.RecordBatch, expected: pa.RecordBatch) -> None:
+    batch.validate(full=True)
+    assert batch.schema.equals(expected.schema, check_metadata=True)
+    assert batch.equals(expected), f"{batch.to_pylist()} != {expected.to_pylist()}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_decode_hostile_document_gives_its_verdict(
+    decode: Decode, document: HostileDocument
+) -> None:
+    decoding = decode([document.value], SCHEMA)
+
+    rows = [] if document.row is None else [document.row]
+    errors = [(0, document.field, document.reason)] if document.row is None else []
+    assert decoding.rejected == errors
+    assert decoding.unknown_fields == Counter(document.unknown)
+    assert_batch(decoding.batch, batch_of(*rows))
+
+
+def test_decode_all_hostile_documents_together_leaves_their_neighbours_intact(
+    decode: Decode,
+) -> None:
+    values = [value for document in DOCUMENTS for value in (document.value, GOOD, None)]
+
+    decoding = decode(values, SCHEMA)
+
+    rows = [
+        row
+        for document in DOCUMENTS
+        for row in ([] if document.row is None else [document.row]) + [GOOD_ROW, {}]
+    ]
+    assert decoding.rejected == [
+        (3 * index, document.field, document.reason)
+        for index, document in enumerate(DOCUMENTS)
+        if document.row is None
+    ]
+    assert decoding.unknown_fields == Counter(
+        path for document in DOCUMENTS for path in document.unknown
+    )
+    assert_batch(decoding.batch, batch_of(*rows))
+
+
+@pytest.mark.parametrize("good_rows", [0, 1, 3000])
+def test_decode_failing_policy_stops_before_the_first_bad_value(
+    decode: Decode, good_rows: int
+) -> None:
+    values = [GOOD] * good_rows + [b'{"zz":1,"u8":-1}', b'{"zz":1}', b"["]
+
+    decoding = decode(values, SCHEMA, on_decode_error="fail")
+
+    assert decoding.rejected == [(good_rows, "$.u8", "out of range for uint8")]
+    assert decoding.unknown_fields == {}
+    assert_batch(decoding.batch, batch_of(*[GOOD_ROW] * good_rows))
+
+
+def test_decode_skipping_policy_drops_bad_values_of_a_long_list(decode: Decode) -> None:
+    bad = {5, 6, 1023, 1024, 2500, 4999}
+    values = [b'{"i64":1.5}' if i in bad else b'{"i64":%d}' % i for i in range(5000)]
+
+    decoding = decode(values, SCHEMA, ["i64"])
+
+    reason = "expected an integer, found a number with a fraction or an exponent"
+    assert decoding.rejected == [(i, "$.i64", reason) for i in sorted(bad)]
+    schema = pa.schema([("i64", pa.int64())])
+    rows = [{"i64": i} for i in range(5000) if i not in bad]
+    assert_batch(decoding.batch, batch_of(*rows, schema=schema))
+
+
+def test_decode_nothing_gives_an_empty_batch(decode: Decode) -> None:
+    decoding = decode([], SCHEMA)
+
+    assert (decoding.rejected, decoding.unknown_fields) == ([], {})
+    assert_batch(decoding.batch, batch_of())
+
+
+def test_decode_tombstone_gives_a_row_of_nulls(decode: Decode) -> None:
+    decoding = decode([None, GOOD, None], SCHEMA)
+
+    assert decoding.rejected == []
+    assert_batch(decoding.batch, batch_of({}, GOOD_ROW, {}))
+
+
+def test_decode_projection_builds_the_columns_in_their_order(decode: Decode) -> None:
+    columns = ["o", "i64"]
+
+    decoding = decode([GOOD, b'{"s":"x"}'], SCHEMA, columns)
+
+    schema = pa.schema([SCHEMA.field("o"), SCHEMA.field("i64")])
+    rows = {"o": {"x": 3}, "i64": 7}, {}
+    assert decoding.unknown_fields == {}
+    assert_batch(decoding.batch, batch_of(*rows, schema=schema))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_decode_projection_validates_the_whole_document_but_checks_no_other_column(
+    decode: Decode, document: HostileDocument
+) -> None:
+    decoding = decode([document.value], SCHEMA, ["i16"])
+
+    refused = document.field in ("$", "$.i16")
+    errors = [(0, document.field, document.reason)] if refused else []
+    assert decoding.rejected == errors
+    if not refused:
+        row = {"i16": (document.row or {}).get("i16")}
+        schema = pa.schema([SCHEMA.field("i16")])
+        assert_batch(decoding.batch, batch_of(row, schema=schema))
+        top_level = Counter(path for path in document.unknown if "[]" not in path)
+        assert decoding.unknown_fields == {
+            path: count for path, count in top_level.items() if not path.startswith("$.o.")
+        }
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (b'{"zz":1}', "$.zz"),
+        (b'{"i64":1,"z z":{"y":"x"},"zz":2}', '$["z z"]'),
+        (b'{"zz":1,"i64":"x","zz":2}', "$.zz"),
+        (b'{"o":{"x":1,"q":null}}', "$.o.q"),
+        (b'{"o":{"in":{"q":1}}}', "$.o.in.q"),
+        (b'{"lo":[{"k":"a"},{"q":1}]}', "$.lo[1].q"),
+        (b'{"mo":{"a b":{"x":1,"q":2}}}', '$.mo["a b"].q'),
+        ('{"größer":1}'.encode(), '$["größer"]'),
+    ],
+)
+def test_decode_unknown_field_with_fail_is_an_error_at_its_path(
+    decode: Decode, value: bytes, field: str
+) -> None:
+    decoding = decode([GOOD, value, GOOD], SCHEMA, unknown_fields="fail")
+
+    assert decoding.rejected == [(1, field, "unknown field")]
+    assert decoding.unknown_fields == {}
+    assert_batch(decoding.batch, batch_of(GOOD_ROW, GOOD_ROW))
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "reason"),
+    [
+        (b'{"i64":"x","zz":1}', "$.i64", "expected an integer, found a string"),
+        (b'{"zz":1,"s":tru}', "$", "malformed JSON"),
+        (b'{"zz":' + b"[" * 200 + b"]" * 200 + b"}", "$", "nested deeper than 128 levels"),
+    ],
+)
+def test_decode_unknown_field_with_fail_after_another_offence_names_that(
+    decode: Decode, value: bytes, field: str, reason: str
+) -> None:
+    decoding = decode([value], SCHEMA, unknown_fields="fail")
+
+    assert decoding.rejected == [(0, field, reason)]
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"j":{"zz":1}}', b'{"o":{"q":1},"o":{"x":1}}', b'{"lj":[{"zz":1}]}', b"{}"]
+)
+def test_decode_with_fail_accepts_what_no_schema_speaks_of(decode: Decode, value: bytes) -> None:
+    decoding = decode([value, None], SCHEMA, unknown_fields="fail")
+
+    assert decoding.rejected == []
+    assert decoding.batch.num_rows == 2
+
+
+def test_decode_unknown_field_in_a_column_that_is_not_built_passes(decode: Decode) -> None:
+    values = [b'{"o":{"q":1},"i64":1}', b'{"lo":[{"q":1}],"i64":2}']
+
+    decoding = decode(values, SCHEMA, ["i64"], unknown_fields="fail")
+
+    assert (decoding.rejected, decoding.unknown_fields) == ([], {})
+    assert decoding.batch.column("i64").to_pylist() == [1, 2]
+
+
+def test_decode_rejected_value_counts_no_unknown_fields(decode: Decode) -> None:
+    values = [b'{"zz":1}', b'{"zz":1,"i64":"x"}', b'{"o":{"q":1,"x":1.5}}', b'{"zz":2}']
+
+    decoding = decode(values, SCHEMA)
+
+    assert decoding.unknown_fields == {"$.zz": 2}
+    assert [index for index, _, _ in decoding.rejected] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("token", "sign"), [(b"-0", 1), (b"-0.0", -1), (b"-0e5", -1), (b"-1e-400", -1), (b"0", 1)]
+)
+@pytest.mark.parametrize("column", ["f32", "f64"])
+def test_decode_zero_has_the_sign_of_its_token(
+    decode: Decode, token: bytes, sign: int, column: str
+) -> None:
+    batch = decode([b'{"%s":%s}' % (column.encode(), token)], SCHEMA, [column]).batch
+
+    assert math.copysign(1, batch.column(column)[0].as_py()) == sign
+
+
+def test_decode_float32_rounds_the_nearest_double(decode: Decode) -> None:
+    # Directly to float32 it would be 1.0000001; the nearest double is half way, and rounds to even.
+    batch = decode([b'{"f32":1.00000005960464477539063}'], SCHEMA, ["f32"]).batch
+
+    assert batch.column("f32").to_pylist() == [1.0]
+
+
+def test_decode_keeps_the_names_and_metadata_of_inner_fields(decode: Decode) -> None:
+    mark = {b"sabot_ray:json": b"text"}
+    item = pa.field("element", pa.string(), metadata={b"unit": b"m", **mark})
+    entry = pa.field("v", pa.struct([pa.field("x", pa.int8(), metadata={b"a": b"b"})]))
+    schema = pa.schema(
+        [
+            pa.field("l", pa.list_(item), metadata={b"c": b"d"}),
+            pa.field("m", pa.map_(pa.field("k", pa.string(), nullable=False), entry)),
+        ]
+    )
+
+    for value in (b'{"l":[1.0],"m":{"a":{"x":1}}}', b'{"l":[null],"m":{"a":{"x":1}}}'):
+        batch = decode([value], schema).batch
+
+        assert batch.schema.equals(schema, check_metadata=True)
+        batch.validate(full=True)
