@@ -1,0 +1,191 @@
+"""Connections to brokers, and the questions about one topic, on aiokafka's wire protocol.
+
+One level below ``AIOKafkaConsumer``, which cannot keep the promises made here: it asks for metadata
+in a way that creates a missing topic, waits silently when a topic is gone, drops the records that
+were read before a corrupt one, and makes a dataclass of every record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, NamedTuple
+
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from sabot_ray.errors import BrokerUnavailable, KafkaError
+from sabot_ray.kafka.aiokafka_errors import from_code, kafka_error
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.types import Watermarks
+
+READ_UNCOMMITTED: Final = 0
+READ_COMMITTED: Final = 1
+
+_UNKNOWN_TOPIC_OR_PARTITION: Final = 3
+_CLIENT: Final = -1
+_EARLIEST: Final = -2
+_LATEST: Final = -1
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+
+class Brokers:
+    """Finds the brokers of a cluster and connects to them; holds no connection itself.
+
+    Args:
+        config: How to reach them.
+    """
+
+    def __init__(self, config: KafkaConfig) -> None:
+        settings = config.aiokafka_settings()
+        servers = [server.rpartition("://")[2] for server in settings["bootstrap_servers"]]
+        self._bootstrap = [Address(host, port) for host, port, _ in collect_hosts(servers)]
+        self._known: list[Address] = []
+        self._servers = config.bootstrap_servers
+        self._connection_settings: dict[str, Any] = {
+            "client_id": settings["client_id"],
+            # A broker in no trouble at all answers a fetch only after fetch_max_wait_ms.
+            "request_timeout_ms": settings["request_timeout_ms"]
+            + settings.get("fetch_max_wait_ms", 500),
+            "max_idle_ms": settings.get("connections_max_idle_ms", 540_000),
+        }
+        self._read_committed = settings["isolation_level"] == "read_committed"
+
+    @asynccontextmanager
+    async def connected(self, address: Address) -> AsyncIterator[AIOKafkaConnection]:
+        """Connect to a broker for the length of a ``with`` block.
+
+        Raises:
+            KafkaError: The connection failed, also within the block.
+        """
+        host, port = address
+        try:
+            connection = await create_conn(host, port, **self._connection_settings)
+            try:
+                yield connection
+            finally:
+                # The transport closes in the loop's next round; unawaited it counts as leaked.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(connection.close(), 0.2)
+        except (AiokafkaError, OSError) as error:
+            raise kafka_error(error, f"broker {host}:{port}") from error
+
+    @asynccontextmanager
+    async def connected_to_leader(
+        self, topic: str, partition: int
+    ) -> AsyncIterator[AIOKafkaConnection]:
+        """Connect to the leader of a partition for the length of a ``with`` block.
+
+        Raises:
+            UnknownTopicOrPartition: The topic or the partition does not exist (yet).
+            KafkaError: No broker answers, the partition has no leader, or the connection failed.
+        """
+        leader = _leader(await self.leaders(topic), topic, partition)
+        async with self.connected(leader) as connection:
+            yield connection
+
+    async def leaders(self, topic: str) -> dict[int, Address | None]:
+        """Return where each partition's leader listens, None where there is no leader now.
+
+        Raises:
+            UnknownTopicOrPartition: The topic does not exist (yet).
+            KafkaError: No broker answers, or the topic may not be read.
+        """
+        # The request would create the topic by default.
+        request = MetadataRequest([topic], allow_auto_topic_creation=False)
+        answer = await self._ask_any(request)
+        addresses = {node: Address(host, port) for node, host, port, *_ in answer.brokers}
+        self._known = list(addresses.values())
+        code, _, *_, partitions = answer.topics[0]
+        if code == _UNKNOWN_TOPIC_OR_PARTITION:
+            raise from_code(
+                code,
+                f"topic '{topic}' does not exist on {self._servers}; create it first, or check its "
+                "spelling",
+            )
+        if code:
+            raise from_code(code, f"topic '{topic}'")
+        return {partition: addresses.get(leader) for _, partition, leader, *_ in partitions}
+
+    async def watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, Watermarks]:
+        """Ask the leaders for the bounds of the partitions' logs.
+
+        Raises:
+            UnknownTopicOrPartition: The topic or a partition does not exist (yet).
+            KafkaError: A broker does not answer, or a partition has no leader now.
+        """
+        leaders = await self.leaders(topic)
+        by_leader: defaultdict[Address, list[int]] = defaultdict(list)
+        for partition in partitions:
+            by_leader[_leader(leaders, topic, partition)].append(partition)
+        found: dict[int, Watermarks] = {}
+        for leader, led in by_leader.items():
+            async with self.connected(leader) as connection:
+                low = await _list_offsets(connection, topic, led, _EARLIEST, READ_UNCOMMITTED)
+                high = await _list_offsets(connection, topic, led, _LATEST, READ_UNCOMMITTED)
+                stable = high
+                if self._read_committed:
+                    stable = await _list_offsets(connection, topic, led, _LATEST, READ_COMMITTED)
+            found.update({p: Watermarks(low[p], high[p], stable[p]) for p in led})
+        return found
+
+    async def _ask_any(self, request: MetadataRequest) -> Any:
+        """Send a request to whichever broker answers first."""
+        known = random.sample(self._known, len(self._known))
+        failure: KafkaError | None = None
+        # The bootstrap servers last: they may be the only ones left that are right.
+        for address in dict.fromkeys([*known, *self._bootstrap]):
+            try:
+                async with self.connected(address) as connection:
+                    return await connection.send(request)
+            except BrokerUnavailable as error:
+                failure = error
+        assert failure is not None
+        raise BrokerUnavailable(
+            f"no broker of {self._servers} answers: {failure.message}; are host and port right, is "
+            "a broker running there, does the listener ask for TLS or SASL?",
+            failure.code,
+            failure.name,
+            retriable=True,
+        )
+
+
+def _leader(leaders: Mapping[int, Address | None], topic: str, partition: int) -> Address:
+    where = f"topic '{topic}' partition {partition}"
+    if partition not in leaders:
+        raise from_code(
+            _UNKNOWN_TOPIC_OR_PARTITION,
+            f"{where} does not exist; the topic has {len(leaders)} partitions",
+        )
+    leader = leaders[partition]
+    if leader is None:
+        raise BrokerUnavailable(f"{where} has no leader now", retriable=True)
+    return leader
+
+
+async def _list_offsets(
+    connection: AIOKafkaConnection,
+    topic: str,
+    partitions: list[int],
+    timestamp: int,
+    isolation_level: int,
+) -> dict[int, int]:
+    wanted = [(topic, [(partition, timestamp) for partition in partitions])]
+    answer = await connection.send(OffsetRequest(_CLIENT, isolation_level, wanted))
+    offsets = {}
+    for partition, code, _, offset in answer.topics[0][1]:
+        if code:
+            raise from_code(code, f"topic '{topic}' partition {partition}: watermarks")
+        offsets[partition] = offset
+    return offsets

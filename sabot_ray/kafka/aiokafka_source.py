@@ -1,0 +1,437 @@
+"""The fallback `PartitionSource`: aiokafka's wire protocol, and decoding in Python."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+
+from sabot_ray.codecs.json import JsonDecoder
+from sabot_ray.errors import DecodeError, KafkaError
+from sabot_ray.kafka.aiokafka_brokers import Brokers
+from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
+from sabot_ray.kafka.aiokafka_loop import EventLoopThread
+from sabot_ray.kafka.config import KafkaConfig, Value
+from sabot_ray.kafka.metadata import End, Start
+from sabot_ray.kafka.source import SourceSpec
+from sabot_ray.kafka.standalone import plan_read
+from sabot_ray.schema import METADATA_FIELDS
+from sabot_ray.types import SourceStats, TopicPartition, Watermarks
+
+#: How long one call lasts at most in the thread that `AiokafkaSource.get_next_batch` waits for.
+_ASYNC_POLL_S: Final = 0.5
+#: Longest time that `AiokafkaSource.watermarks` waits, in seconds.
+_WATERMARKS_TIMEOUT_S: Final = 10.0
+
+
+class AiokafkaClient:
+    """Opens sources that share one event loop's thread.
+
+    Each has a connection of its own: a broker answers the requests of one connection in turn, so
+    that an idle partition's long poll would hold up the others.
+
+    Args:
+        config: How to reach the brokers.
+        prefetch_bytes: Limit of what each source fetches ahead.
+    """
+
+    def __init__(self, config: KafkaConfig, *, prefetch_bytes: int = 64 << 20) -> None:
+        self.config = config
+        self.prefetch_bytes = prefetch_bytes
+        self.brokers = Brokers(config)
+        self.loop = EventLoopThread()
+        self._sources: set[AiokafkaSource] = set()
+
+    def open_source(
+        self,
+        spec: SourceSpec,
+        partition: int,
+        start_offset: int,
+        end_offset: int | None = None,
+        leader_epoch: int = -1,
+    ) -> AiokafkaSource:
+        """See `sabot_ray.kafka.source.SourceClient.open_source`.
+
+        ``leader_epoch`` has no effect: aiokafka's requests carry none, so that a truncated log is
+        noticed only where the position lies beyond its end.
+        """
+        source = AiokafkaSource.__new__(AiokafkaSource)
+        source._open(self, spec, partition, start_offset, end_offset)
+        self._sources.add(source)
+        return source
+
+    def forget(self, source: AiokafkaSource) -> None:
+        """Let go of a source that was closed."""
+        self._sources.discard(source)
+
+    def close(self) -> None:
+        """Close the sources and the connections. Idempotent, at most about a second."""
+        for source in tuple(self._sources):
+            source.close()
+        self.loop.close()
+
+
+class _Taken:
+    """Records on their way into one batch, column by column."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.sizes: list[int] = []
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def extend(self, records: Sequence[Any], max_bytes: int) -> int:
+        """Add records until they reach ``max_bytes`` in all, and return how many were added."""
+        keys = [record.key for record in records]
+        values = [record.value for record in records]
+        sizes = [len(k or b"") + len(v or b"") for k, v in zip(keys, values, strict=True)]
+        added = len(sizes)
+        if self.bytes + sum(sizes) > max_bytes:
+            # The record that reaches the limit is the last one.
+            reached = list(itertools.accumulate(sizes, initial=self.bytes))
+            added = bisect_left(reached, max_bytes)
+            del keys[added:], values[added:], sizes[added:]
+        self.records += records[:added]
+        self.keys += keys
+        self.values += values
+        self.sizes += sizes
+        self.bytes += sum(sizes)
+        return added
+
+
+class AiokafkaSource:
+    """Reads one partition through aiokafka; see `sabot_ray.kafka.source.PartitionSource`.
+
+    Args:
+        bootstrap_servers: ``"host:port"``, several with commas between, or a `KafkaConfig`.
+        topic: The topic.
+        group_id: The group whose committed offset is the start; nothing is committed here.
+        partition_id: The partition; -1 asks for a topic that has only one.
+        schema: The value columns: a schema, or names and types.
+        columns: The columns to build, in order, also metadata columns; None: all of ``schema``.
+        start: ``"committed"`` (the default with a group), ``"earliest"`` (the default without),
+            ``"latest"``, or an offset.
+        end: ``"latest"``, or the offset to stop before; None reads on for ever.
+        tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
+        unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
+        error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
+        max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
+        linger_s: How long to wait for more records before a batch that is not full is handed over.
+        prefetch_bytes: Limit of what is fetched ahead.
+        kafka_settings: Settings of a Kafka consumer, by name.
+
+    Raises:
+        ConfigError: An option or a setting cannot work, or a partition has to be named.
+        DataLoss: The start is not in the log.
+        KafkaError: The brokers cannot be reached or refuse, or the topic does not exist.
+    """
+
+    _own_client: AiokafkaClient | None
+
+    def __init__(
+        self,
+        bootstrap_servers: str | KafkaConfig,
+        topic: str,
+        group_id: str | None = None,
+        partition_id: int = -1,
+        *,
+        schema: pa.Schema | Mapping[str, pa.DataType | str],
+        columns: Sequence[str] | None = None,
+        start: Start | None = None,
+        end: End = None,
+        tombstones: Literal["keep", "skip"] = "keep",
+        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        error_handling_policy: Literal["fail", "skip"] = "fail",
+        max_batch_bytes: int = 16 << 20,
+        linger_s: float = 0.0,
+        prefetch_bytes: int = 64 << 20,
+        **kafka_settings: Value,
+    ) -> None:
+        spec, partition, start_offset, end_offset = plan_read(
+            bootstrap_servers,
+            topic,
+            group_id,
+            partition_id,
+            schema=schema,
+            columns=columns,
+            start=start,
+            end=end,
+            tombstones=tombstones,
+            unknown_fields=unknown_fields,
+            error_handling_policy=error_handling_policy,
+            max_batch_bytes=max_batch_bytes,
+            linger_s=linger_s,
+            prefetch_bytes=prefetch_bytes,
+            kafka_settings=kafka_settings,
+        )
+        client = AiokafkaClient(spec.config, prefetch_bytes=prefetch_bytes)
+        self._open(client, spec, partition, start_offset, end_offset)
+        self._own_client = client
+
+    def _open(
+        self,
+        client: AiokafkaClient,
+        spec: SourceSpec,
+        partition: int,
+        start_offset: int,
+        end_offset: int | None,
+    ) -> None:
+        self._own_client = None
+        self._client = client
+        self._spec = spec
+        self._partition = partition
+        self._where = f"topic '{spec.topic}' partition {partition}"
+        self._end_offset = end_offset
+        value_columns = [name for name in spec.columns if name not in METADATA_FIELDS]
+        self._value_index = {name: index for index, name in enumerate(value_columns)}
+        self._decoder = JsonDecoder(spec.codec, value_columns, spec.on_decode_error)
+        self._schema = pa.schema(
+            [METADATA_FIELDS.get(name) or spec.codec.schema.field(name) for name in spec.columns]
+        )
+        self._stats = SourceStats()
+        self._unknown_fields: Counter[str] = Counter()
+        self._closed = False
+        self._executor: ThreadPoolExecutor | None = None
+        self._async_poll: Future[pa.RecordBatch] | None = None
+        self._fetcher = PartitionFetcher(
+            client.loop,
+            client.brokers,
+            client.config,
+            TopicPartition(spec.topic, partition),
+            end_offset,
+            client.prefetch_bytes,
+        )
+        self._begin(start_offset)
+
+    def _begin(self, offset: int) -> None:
+        self._position = offset
+        # Raised at every poll from now on.
+        self._error: DecodeError | KafkaError | None = None
+        # What is at hand: the rest of a record batch, the offset after it, and later batches.
+        self._records: list[Any] = []
+        self._records_end = offset
+        self._batches: Iterator[tuple[list[Any], int]] = iter(())
+        self._fetcher.start(offset)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `PartitionSource.schema`."""
+        return self._schema
+
+    def position(self) -> int:
+        """See `PartitionSource.position`."""
+        return self._position
+
+    def stats(self) -> SourceStats:
+        """See `PartitionSource.stats`."""
+        return self._stats
+
+    def watermarks(self) -> Watermarks:
+        """See `PartitionSource.watermarks`."""
+        asked = self._client.brokers.watermarks(self._spec.topic, [self._partition])
+        return self._client.loop.run(asked, timeout_s=_WATERMARKS_TIMEOUT_S)[self._partition]
+
+    def seek(self, offset: int) -> None:
+        """See `PartitionSource.seek`."""
+        self._begin(offset)
+
+    def close(self) -> None:
+        """See `PartitionSource.close`."""
+        self._closed = True
+        self._fetcher.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        self._client.forget(self)
+        if self._own_client is not None:
+            self._own_client.close()
+
+    def shutdown(self) -> None:
+        """See `PartitionSource.shutdown`."""
+        self.close()
+
+    async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
+        """See `PartitionSource.get_next_batch`."""
+        while True:
+            # A poll outlives the call that was cancelled; its rows belong to the next one.
+            if self._async_poll is None:
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(1, "sabot_ray-poll")
+                self._async_poll = self._executor.submit(
+                    self.poll, max_rows, timeout_s=_ASYNC_POLL_S
+                )
+            try:
+                batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
+            finally:
+                if self._async_poll.done():
+                    self._async_poll = None
+            if batch.num_rows or self._closed or self._is_at_end():
+                return batch
+
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        """See `PartitionSource.poll`."""
+        begin = self._position
+        deadline = time.monotonic() + timeout_s
+        taken = _Taken()
+        while (
+            not (self._closed or self._error or self._is_at_end())
+            and len(taken) < max_rows
+            and taken.bytes < self._spec.max_batch_bytes
+        ):
+            if self._records:
+                if not taken:
+                    deadline = time.monotonic() + self._spec.linger_s
+                self._take(taken, max_rows)
+                continue
+            # A position that moved is news, though there is no row to show for it.
+            waits = bool(taken) or self._position == begin
+            if not self._advance(deadline - time.monotonic() if waits else 0.0):
+                break
+        batch = self._batch(taken)
+        if self._error and not batch.num_rows and not self._closed:
+            raise self._error
+        return batch
+
+    def _is_at_end(self) -> bool:
+        return self._end_offset is not None and self._position >= self._end_offset
+
+    def _move_to(self, offset: int) -> None:
+        self._position = offset if self._end_offset is None else min(offset, self._end_offset)
+
+    def _advance(self, timeout_s: float) -> bool:
+        """Bring the next record batch to hand; False if there is none in time, or an error."""
+        try:
+            batch = next(self._batches, None)
+            if batch is None:
+                fetched = self._fetcher.take(timeout_s)
+                if fetched is None:
+                    return False
+                self._batches = unpack(
+                    fetched,
+                    self._where,
+                    read_committed=self._fetcher.read_committed,
+                    check_crcs=self._fetcher.check_crcs,
+                )
+                return True
+        except KafkaError as error:
+            self._error = error
+            return False
+        records, self._records_end = batch
+        # Brokers hand out whole batches: the range may begin or end within one.
+        end = self._end_offset
+        if records and (
+            records[0].offset < self._position or (end is not None and records[-1].offset >= end)
+        ):
+            records = [
+                record
+                for record in records
+                if record.offset >= self._position and (end is None or record.offset < end)
+            ]
+        self._records = records
+        if not records:
+            self._move_to(max(self._position, self._records_end))
+        return True
+
+    def _take(self, taken: _Taken, max_rows: int) -> None:
+        wanted = self._records[: max_rows - len(taken)]
+        added = taken.extend(wanted, self._spec.max_batch_bytes)
+        if added == len(self._records):
+            self._move_to(self._records_end)
+        else:
+            self._move_to(wanted[added - 1].offset + 1)
+        self._records = self._records[added:]
+
+    def _batch(self, taken: _Taken) -> pa.RecordBatch:
+        """Decode what was taken; a bad record is where the source stands still from then on."""
+        kept: Sequence[int] = range(len(taken))
+        values = taken.values
+        if self._spec.tombstones == "skip" and None in values:
+            kept = [row for row in kept if values[row] is not None]
+            values = [values[row] for row in kept]
+        decoded = self._decoder.decode(values)
+        errors = [
+            DecodeError.at(
+                self._spec.topic,
+                self._partition,
+                taken.records[kept[rejected.index]].offset,
+                rejected.field,
+                rejected.reason,
+            )
+            for rejected in decoded.rejected
+        ]
+        consumed = len(taken)
+        if errors and self._spec.on_decode_error == "fail":
+            consumed = kept[decoded.rejected[0].index]
+            self._error = errors.pop()
+            self._position = self._error.offset
+        self._count(taken, consumed, errors, decoded.unknown_fields)
+        rows = [kept[row] for row in decoded.rows]
+        columns = [
+            decoded.columns[self._value_index[name]]
+            if name in self._value_index
+            else self._metadata_column(name, taken, rows)
+            for name in self._spec.columns
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _count(
+        self,
+        taken: _Taken,
+        consumed: int,
+        errors: Sequence[DecodeError],
+        unknown_fields: Mapping[str, int],
+    ) -> None:
+        if not consumed:
+            return
+        self._unknown_fields.update(unknown_fields)
+        before = self._stats
+        # One assignment, so that another thread never sees half of it.
+        self._stats = SourceStats(
+            records=before.records + consumed,
+            bytes=before.bytes + sum(taken.sizes[:consumed]),
+            decode_errors=before.decode_errors + len(errors),
+            last_decode_error=errors[-1].message if errors else before.last_decode_error,
+            unknown_fields=dict(self._unknown_fields) if unknown_fields else before.unknown_fields,
+            tombstones=before.tombstones + taken.values[:consumed].count(None),
+        )
+
+    def _metadata_column(self, name: str, taken: _Taken, rows: Sequence[int]) -> pa.Array[Any]:
+        arrow_type = METADATA_FIELDS[name].type
+        records = [taken.records[row] for row in rows]
+        match name:
+            case "_kafka_key":
+                return pa.array([taken.keys[row] for row in rows], arrow_type)
+            case "_kafka_topic":
+                return pa.repeat(pa.scalar(self._spec.topic, arrow_type), len(rows))
+            case "_kafka_partition":
+                return pa.repeat(pa.scalar(self._partition, arrow_type), len(rows))
+            case "_kafka_offset":
+                return pa.array([record.offset for record in records], arrow_type)
+            case "_kafka_timestamp":
+                # -1 says that there is none; batches before format 2 may say None.
+                times = [record.timestamp for record in records]
+                known = [None if ms is None or ms < 0 else ms for ms in times]
+                return pa.array(known, pa.int64()).view(arrow_type)
+            case "_kafka_timestamp_type":
+                return pa.array([record.timestamp_type for record in records], arrow_type)
+        headers = [record.headers for record in records]
+        flat = list(itertools.chain.from_iterable(headers))
+        ends = itertools.accumulate(map(len, headers), initial=0)
+        entries = pa.StructArray.from_arrays(
+            [
+                pa.array([key for key, _ in flat], pa.string()),
+                pa.array([value for _, value in flat], pa.binary()),
+            ],
+            fields=list(arrow_type.value_type),
+        )
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, type=arrow_type)
