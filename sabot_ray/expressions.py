@@ -5,7 +5,6 @@ A traced predicate runs inside Arrow, and the columns that it needs are known be
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray.errors import ConfigError
+from sabot_ray.schema import unknown_column
 
 Predicate = Callable[[Any], Any]
 
@@ -162,17 +162,6 @@ def trace(predicate: Predicate) -> pc.Expression | None:
     return expression
 
 
-def unknown_column(name: str, known: Iterable[str], where: str) -> ConfigError:
-    """Build the error for a column that does not exist, with the near names."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
-    else:
-        hint = f"there are {', '.join(map(repr, names))}" if names else "there are none"
-    return ConfigError(f"{where}: there is no column '{name}'; {hint}")
-
-
 def columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
     """Return the names of the schema's columns that a boolean expression needs, in schema order.
 
@@ -202,7 +191,7 @@ def _evaluates(expression: pc.Expression, schema: pa.Schema) -> bool:
 
 
 def _missing(path: list[str], schema: pa.Schema) -> ConfigError:
-    fields: Iterable[pa.Field] = schema
+    fields: Iterable[pa.Field[Any]] = schema
     for name in path:
         by_name = {field.name: field for field in fields}
         if name not in by_name:

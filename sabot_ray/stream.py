@@ -16,7 +16,7 @@ from sabot_ray.kafka.source import choose_backend
 from sabot_ray.runtime.operators import FilterExpression, FilterFunction, Map, Operator, Select
 from sabot_ray.runtime.plan import SourceOptions, resolve_schema
 from sabot_ray.runtime.run import BatchRef, StreamRun
-from sabot_ray.schema import METADATA_FIELDS, check_value_schema, unknown_column
+from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema, unknown_column
 
 #: Options of the full design that are not built yet.
 _NOT_YET = frozenset(
@@ -245,13 +245,8 @@ class Stream:
 
         Every document is validated all the same.
         """
-        if not names:
-            raise ConfigError("select: name at least one column")
-        for name in names:
-            if not isinstance(name, str):
-                raise ConfigError(f"select: expected column names, found {type(name).__name__}")
-            if names.count(name) > 1:
-                raise ConfigError(f"select: column '{name}' is named twice")
+        # Whether the columns exist is known once there is a schema.
+        check_columns(names, pa.schema([(str(name), pa.null()) for name in names]), "select")
         return self._with(Select(names))
 
     def _with(self, operator: Operator) -> Stream:
@@ -288,7 +283,7 @@ class Stream:
 
     def take(self, n: int = 20) -> list[dict[str, Any]]:
         """Return the first ``n`` rows as dictionaries; on a continuous stream it waits for them."""
-        return self.take_batch(n).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types here
+        return self.take_batch(n).to_pylist()
 
     def take_batch(self, n: int = 20) -> pa.RecordBatch:
         """Return the first ``n`` rows as one batch; on a continuous stream it waits for them.

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sabot_ray.errors import ConfigError
 
-Value = str | int | float | bool
+Value = str | int | bool
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ def _check_value(name: str, given: str, value: Any) -> Value:
         return value.lower() == "true"
     if setting.kind is int and isinstance(value, str) and re.fullmatch(r"-?\d+", value):
         value = int(value)
-    if not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool)):
+    right = isinstance(value, setting.kind) and (setting.kind is bool) == isinstance(value, bool)
+    if not right or not isinstance(value, str | int):
         raise ConfigError(
             f"setting '{given}': expected {setting.kind.__name__}, found {type(value).__name__}"
         )
@@ -176,9 +177,9 @@ def _check_value(name: str, given: str, value: Any) -> Value:
         raise ConfigError(
             f"setting '{given}': '{value}' is not one of {', '.join(map(repr, setting.choices))}"
         )
-    if setting.kind is int and value < setting.minimum:
+    if isinstance(value, int) and value < setting.minimum:
         raise ConfigError(f"setting '{given}': {value} is below the minimum {setting.minimum:g}")
-    return value  # type: ignore[no-any-return]  # checked against setting.kind above
+    return value
 
 
 def _check_name(given: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,20 @@ from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S
 from sabot_ray.types import Watermarks
 
-_PARTITION_EOF = confluent_kafka.KafkaError._PARTITION_EOF
+#: No record at this offset: the end of the log, or retention was faster than the sample.
+_NO_MORE = (
+    confluent_kafka.KafkaError._PARTITION_EOF,
+    confluent_kafka.KafkaError._AUTO_OFFSET_RESET,
+)
 
 
 def client_logger() -> logging.Logger:
     """Return the logger for librdkafka's own lines, which would go to stderr otherwise."""
-    return logging.getLogger("sabot_ray.librdkafka")
+    logger = logging.getLogger("sabot_ray.librdkafka")
+    if not logger.handlers:
+        # What matters of it is raised; the rest is for those who have set up logging.
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def kafka_error(error: confluent_kafka.KafkaError, what: str) -> KafkaError:
@@ -45,6 +54,8 @@ class ConfluentClusterClient:
     def _new_consumer(self, group_id: str) -> confluent_kafka.Consumer:
         settings: dict[str, Any] = {
             **self._config.librdkafka_settings(),
+            # A fetch that waits for more records would hold up the next one on its connection.
+            "fetch.wait.max.ms": "10",
             # Any consumer needs one; committed() asks for this group's offsets.
             "group.id": group_id,
             "error_cb": self._on_client_error,
@@ -127,36 +138,44 @@ class ConfluentClusterClient:
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
     ) -> list[bytes | None]:
         """See `ClusterClient.sample`."""
-        values: list[bytes | None] = []
-        for partition, wanted in sorted(ranges.items()):
-            for start, end in wanted:
-                values += self._read(topic, partition, start, end, records)
+        values: dict[int, list[bytes | None]] = {partition: [] for partition in sorted(ranges)}
+        rounds = itertools.zip_longest(*(ranges[partition] for partition in values))
+        for wanted in rounds:
+            due = {p: r for p, r in zip(values, wanted, strict=True) if r is not None and r[0] < r[1]}
+            for partition, found in self._read(topic, due, records).items():
+                values[partition] += found
         self._consumer.unassign()
-        return values
+        return list(itertools.chain.from_iterable(values.values()))
 
     def _read(
-        self, topic: str, partition: int, start: int, end: int, records: int
-    ) -> list[bytes | None]:
-        values: list[bytes | None] = []
-        if start >= end:
-            return values
-        what = f"topic '{topic}' partition {partition}: sample from offset {start}"
-        self._consumer.assign([confluent_kafka.TopicPartition(topic, partition, start)])
+        self, topic: str, ranges: Mapping[int, tuple[int, int]], records: int
+    ) -> dict[int, list[bytes | None]]:
+        """Read the beginning of one range in each of several partitions."""
+        values: dict[int, list[bytes | None]] = {partition: [] for partition in ranges}
+        what = f"topic '{topic}': sample for the schema"
+        self._consumer.assign(
+            [confluent_kafka.TopicPartition(topic, p, start) for p, (start, _) in ranges.items()]
+        )
+        reading = set(ranges)
         deadline = time.monotonic() + METADATA_TIMEOUT_S
-        while len(values) < records:
-            batch = self._consumer.consume(records - len(values), timeout=0.05)
-            for record in batch:
-                error = record.error()
-                if error is not None and error.code() == _PARTITION_EOF:
-                    return values
-                if error is not None:
+        while reading:
+            for record in self._consumer.consume(1000, timeout=0.02):
+                error, partition, offset = record.error(), record.partition(), record.offset()
+                if error is not None and error.code() not in _NO_MORE:
                     raise kafka_error(error, what)
-                if record.offset() >= end:
-                    return values
-                values.append(record.value())
-            if batch:
+                if partition not in reading or partition is None or offset is None:
+                    continue
                 deadline = time.monotonic() + METADATA_TIMEOUT_S
-            elif time.monotonic() > deadline:
+                if error is None and offset < ranges[partition][1]:
+                    values[partition].append(record.value())
+                    if len(values[partition]) < records:
+                        continue
+                reading.discard(partition)
+                # Not paused: that would outlive the next assign().
+                self._consumer.incremental_unassign(
+                    [confluent_kafka.TopicPartition(topic, partition)]
+                )
+            if time.monotonic() > deadline:
                 timed_out = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)
                 raise self._unavailable(what, timed_out)
         return values

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from sabot_ray.types import TopicPartition
 #: Longest time to wait for the group's coordinator when joining, in seconds.
 JOIN_TIMEOUT_S = 25.0
 
-_POLL_S = 0.1
+#: How long the member's thread waits for the group at a time: as long, a commit may wait for it.
+_POLL_S = 0.02
 
 
 class KafkaGroupStore:
@@ -59,8 +61,9 @@ class KafkaGroupStore:
         self._changed = threading.Condition()
         self._joined = False
         self._failure: Exception | None = None
-        self._commit_answer: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
-        self._commits = 0
+        self._requests: deque[list[confluent_kafka.TopicPartition]] = deque()
+        self._requested = 0
+        self._answered: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
         # What the group holds as far as this owner knows; None before the first look.
         self._committed: dict[int, int] | None = None
 
@@ -100,21 +103,16 @@ class KafkaGroupStore:
         self.check()
         if not offsets:
             return
-        assert self._consumer is not None
         wanted = [
             confluent_kafka.TopicPartition(partition.topic, partition.partition, offset)
             for partition, offset in offsets.items()
         ]
         with self._changed:
-            self._commits += 1
-            number = self._commits
-        try:
-            self._consumer.commit(offsets=wanted, asynchronous=True)
-        except KafkaException as error:
-            self._refused(error.args[0])
-        with self._changed:
+            self._requests.append(wanted)
+            self._requested += 1
+            number = self._requested
             answered = self._changed.wait_for(
-                lambda: self._commit_answer[0] >= number or self._failure, timeout_s
+                lambda: self._answered[0] >= number or self._failure, timeout_s
             )
             self.check()
             if not answered:
@@ -123,7 +121,7 @@ class KafkaGroupStore:
                     "was stored is not known",
                     retriable=True,
                 )
-            refusal = self._commit_answer[1]
+            refusal = self._answered[1]
             if refusal is not None:
                 self._refused(refusal)
             assert self._committed is not None
@@ -144,7 +142,7 @@ class KafkaGroupStore:
     def _refused(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, f"{self._where}: commit")
         if isinstance(found, Fenced) or error.fatal():
-            self._fail(self._fenced(found.message))
+            self._fail(self._fenced(error.str()))
             self.check()
         raise CommitFailed(found.message, found.code, found.name, retriable=found.retriable)
 
@@ -166,13 +164,18 @@ class KafkaGroupStore:
         assert self._consumer is not None
         try:
             while not self._closing.is_set() and self._failure is None:
+                # confluent-kafka lets one thread at a time into a client, and a poll keeps the others
+                # out for ever: so this thread commits, too.
+                while self._requests:
+                    self._commit(self._consumer, self._requests.popleft())
                 record = self._consumer.poll(_POLL_S)
-                if record is not None and record.error() is not None:
-                    self._on_error(record.error())
-        except KafkaException as error:
-            self._on_error(error.args[0])
-        except Exception as error:  # noqa: BLE001 - whatever it is, acquire and commit must hear of it
-            self._fail(error)
+                error = record.error() if record is not None else None
+                if error is not None:
+                    self._on_error(error)
+        except KafkaException as exc:
+            self._on_error(exc.args[0])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, acquire and commit must hear of it
+            self._fail(exc)
         finally:
             # A static member's close does not leave the group, so a restart takes over at once.
             self._consumer.close()
@@ -180,9 +183,19 @@ class KafkaGroupStore:
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, self._where)
         if error.fatal() or isinstance(found, Fenced):
-            self._fail(self._fenced(found.message))
+            self._fail(self._fenced(error.str()))
         elif not self._joined and not found.retriable:
             self._fail(found)
+
+    def _commit(
+        self,
+        consumer: confluent_kafka.Consumer,
+        offsets: list[confluent_kafka.TopicPartition],
+    ) -> None:
+        try:
+            consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as exc:
+            self._on_commit(exc.args[0], offsets)
 
     def _on_commit(
         self,
@@ -191,7 +204,7 @@ class KafkaGroupStore:
     ) -> None:
         refused = error or next((p.error for p in partitions if p.error is not None), None)
         with self._changed:
-            self._commit_answer = (self._commit_answer[0] + 1, refused)
+            self._answered = (self._answered[0] + 1, refused)
             self._changed.notify_all()
 
     def _on_assign(

@@ -207,6 +207,7 @@ class Coordinator:
             The batch; None if it is gone with its node: it is read again and comes with a later `next`.
         """
         reader = self._reader_of(routed)
+        assert routed.ref is not None
         try:
             batch: pa.RecordBatch = ray.get(routed.ref)
         except RayError as error:
@@ -425,10 +426,12 @@ class Coordinator:
             for name, value in self._requested.items()
             if name in ("num_cpus", "num_gpus", "memory", "resources", "label_selector") and value
         }
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return ReaderFailed(
             f"the reader of topic '{reader.partition.topic}' partition {reader.partition.partition} was "
             f"not started within {OPEN_TIMEOUT_S:g} s: it needs {needs or 'no resources'}, and "
-            f"{ray.available_resources()} are free of {ray.cluster_resources()}; lower "
+            f"{free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
 

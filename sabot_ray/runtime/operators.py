@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray.errors import ConfigError
-from sabot_ray.expressions import columns_of, unknown_column
+from sabot_ray.expressions import columns_of
+from sabot_ray.schema import check_columns
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -97,10 +98,7 @@ class Select:
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the named columns."""
-        for name in self.names:
-            if name not in batch.schema.names:
-                raise unknown_column(name, batch.schema.names, "select")
-        return batch.select(list(self.names))
+        return batch.select(list(check_columns(self.names, batch.schema, "select")))
 
 
 Operator = FilterExpression | FilterFunction | Map | Select
@@ -129,10 +127,8 @@ def needed_columns(operators: Sequence[Operator], schema: pa.Schema) -> tuple[st
             case FilterExpression(expression):
                 needed.update(columns_of(expression, known))
             case Select(names):
-                for name in names:
-                    if name not in known.names:
-                        raise unknown_column(name, known.names, "select")
-                known = pa.schema([known.field(name) for name in names], metadata=known.metadata)
+                check_columns(names, known, "select")
+                known = pa.schema([known.field(name) for name in names])
             case FilterFunction() | Map():
                 # What a function looks at is not known: it gets every column there is.
                 needed.update(known.names)
@@ -151,7 +147,5 @@ def output_schema(operators: Sequence[Operator], schema: pa.Schema) -> pa.Schema
         if isinstance(operator, Map):
             return None
         if isinstance(operator, Select):
-            schema = pa.schema(
-                [schema.field(name) for name in operator.names], metadata=schema.metadata
-            )
+            schema = pa.schema([schema.field(name) for name in operator.names])
     return schema

@@ -75,10 +75,7 @@ class RunPlan:
 
 def source_schema(options: SourceOptions, value_schema: pa.Schema) -> pa.Schema:
     """Return the columns that a stream begins with: the value's, then the metadata columns."""
-    return pa.schema(
-        [*value_schema, *(METADATA_FIELDS[name] for name in options.metadata)],
-        metadata=value_schema.metadata,
-    )
+    return pa.schema([*value_schema, *(METADATA_FIELDS[name] for name in options.metadata)])
 
 
 def resolve_schema(options: SourceOptions) -> pa.Schema:

@@ -112,8 +112,9 @@ class StreamRun:
         self._store = plan.store
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self._state = "RUNNING"
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         budget = options.max_in_flight_bytes or int(
-            ray.cluster_resources().get("object_store_memory", 2**30) / 4
+            resources.get("object_store_memory", 2**30) / 4
         )
         self._committer: Committer | None = None
         if plan.store is not None:
