@@ -6,6 +6,7 @@ the object store; what passes here is a small description of each batch.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -352,6 +353,10 @@ class Coordinator:
         try:
             info: BatchInfo | None = ray.get(call.answer)
         except RayTaskError as error:
+            if call.batch is not None:
+                # It holds the same error, which Ray would print if nobody looked at it.
+                with contextlib.suppress(RayError):
+                    ray.get(call.batch)
             raise self._inner(error, reader) from error
         except RayError as error:
             self._replace(reader, _first_line(error))

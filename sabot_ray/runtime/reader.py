@@ -107,6 +107,7 @@ class Reader:
         self._source: PartitionSource | None = None
         self._assignment: Assignment | None = None
         self._closing = threading.Event()
+        self._failed = False
         self._activity = ("idle", time.monotonic())
 
     def __repr__(self) -> str:
@@ -129,7 +130,7 @@ class Reader:
             spec, assignment.partition.partition, assignment.start_offset, assignment.end_offset
         )
 
-    def next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo]:
+    def next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo | None]:
         """Return the next batch and what it covers.
 
         Args:
@@ -137,13 +138,23 @@ class Reader:
 
         Returns:
             The batch, None where it has no row, and its description. A range without rows is one, too:
-            its offsets count as read.
+            its offsets count as read. Two times None after an error, which is raised once: Ray prints
+            every error that nobody fetches.
 
         Raises:
             DecodeError: See `PartitionSource.poll`.
             KafkaError: See `PartitionSource.poll`.
             Exception: Whatever the user's functions raise.
         """
+        if self._failed:
+            return None, None
+        try:
+            return self._next_batch(wait_s)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo]:
         plan, source, assignment = self._plan, self._source, self._assignment
         assert plan is not None
         assert source is not None
