@@ -212,6 +212,11 @@ class KafkaBroker:
         return self._directory / "broker.log"
 
     @property
+    def pid(self) -> int | None:
+        """The process; None if there is none."""
+        return self._process.pid if self._process else None
+
+    @property
     def running(self) -> bool:
         """Whether the process exists, frozen or not."""
         return self._process is not None and self._process.poll() is None

@@ -110,7 +110,7 @@ def test_broker_whose_tests_are_killed_dies_with_them(broker, tmp_path):
         "import signal\n"
         "from tests.servers import running_broker\n"
         "with running_broker() as broker:\n"
-        "    print(broker._process.pid, flush=True)\n"
+        "    print(broker.pid, flush=True)\n"
         "    signal.pause()\n"
     )
     root = Path(__file__).parents[2]

@@ -1,0 +1,73 @@
+"""From the driver's call to its first batch: the reader actor runs, the start offset is known.
+
+``python -m bench.first_batch`` reads a job on stdin and prints one time in seconds per line.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import ray
+
+from bench.job import PREFETCH_BYTES, Job
+from bench.local_ray import local_ray
+from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.kafka.source import SourceSpec
+from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, Reader, ReaderPlan
+from sabot_ray.types import TopicPartition
+
+
+def times(job: Job, rounds: int) -> list[float]:
+    """Measure in a process of its own.
+
+    Raises:
+        RuntimeError: It failed; the message holds what it printed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.first_batch", str(rounds)],
+        input=job.to_json(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"first batch: failed:\n{done.stderr[-4000:]}")
+    return [float(line) for line in done.stdout.splitlines()]
+
+
+def _measure(job: Job, rounds: int) -> None:
+    schema = job.records.schema
+    spec = SourceSpec(
+        job.config,
+        job.topic,
+        JsonCodec(schema),
+        tuple(schema.names),
+        prefetch_bytes=PREFETCH_BYTES,
+    )
+    plan = ray.put(ReaderPlan("native", spec, (), job.batch_rows))
+    assignment = Assignment(TopicPartition(job.topic, 0), 0, job.rows)
+    actor_class = ray.remote(**ACTOR_OPTIONS)(Reader)
+    # The first round warms up.
+    for number in range(rounds + 1):
+        reader = actor_class.remote()
+        ray.get(reader.status.options(concurrency_group="control").remote())
+        start = time.perf_counter()
+        opening = reader.open.options(concurrency_group="data").remote(plan, assignment)
+        batch, _ = reader.next_batch.options(num_returns=2, concurrency_group="data").remote(5.0)
+        rows = ray.get(batch).num_rows
+        elapsed = time.perf_counter() - start
+        ray.get(opening)
+        if not rows:
+            raise RuntimeError("first batch: it is empty")
+        if number:
+            print(elapsed, flush=True)
+        ray.get(reader.close.options(concurrency_group="control").remote())
+        ray.kill(reader)
+
+
+if __name__ == "__main__":
+    with local_ray():
+        _measure(Job.from_json(sys.stdin.read()), int(sys.argv[1]))

@@ -1,0 +1,117 @@
+"""Contenders against each other: alternating rounds, a process each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bench import raw
+from bench.cpu import process_cpu_s
+from bench.job import Job, Outcome
+from bench.topic import Backlog
+from tests.servers import KafkaBroker
+
+#: Name of a contender -> its module in `bench.contenders`. The raw one is a C++ program.
+CONTENDERS = {
+    "raw": None,
+    "native": "native",
+    "sabot_ray": "sabot_ray",
+    "aiokafka": "aiokafka",
+    "confluent": "confluent",
+    "ray": "ray_data",
+    "ray_dataset": "ray_dataset",
+}
+
+#: Longest time for one contender in one round, in seconds.
+_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one contender did in one round.
+
+    Attributes:
+        contender: Its name.
+        shape: The records' shape.
+        compression: Their compression.
+        number: The round, from 1.
+        outcome: What it did.
+        broker_cpu_s: What the broker used meanwhile, the contender's start-up included.
+    """
+
+    contender: str
+    shape: str
+    compression: str
+    number: int
+    outcome: Outcome
+    broker_cpu_s: float
+
+
+def run_contender(contender: str, job: Job) -> Outcome:
+    """Run a contender in a process of its own.
+
+    Raises:
+        RuntimeError: It failed; the message holds what it printed.
+    """
+    module = CONTENDERS[contender]
+    command = (
+        raw.command(job) if module is None else [sys.executable, "-m", "bench.contender", module]
+    )
+    done = subprocess.run(
+        command,
+        input=job.to_json(),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"contender '{contender}' failed:\n{done.stderr[-4000:]}")
+    return Outcome.from_json(done.stdout.splitlines()[-1])
+
+
+def check(contender: str, outcome: Outcome, backlog: Backlog) -> None:
+    """Compare what a contender read with what was written.
+
+    Raises:
+        RuntimeError: It differs.
+    """
+    wrong = []
+    if outcome.rows != backlog.rows:
+        wrong.append(f"{outcome.rows} rows instead of {backlog.rows}")
+    if outcome.value_bytes not in (None, backlog.value_bytes):
+        wrong.append(f"{outcome.value_bytes} bytes instead of {backlog.value_bytes}")
+    if outcome.value_bytes is None and outcome.digest != backlog.digest:
+        wrong.append(f"{outcome.digest} instead of {backlog.digest}")
+    if wrong:
+        raise RuntimeError(f"contender '{contender}' read {'; '.join(wrong)}")
+
+
+def compete(
+    broker: KafkaBroker,
+    backlog: Backlog,
+    contenders: Sequence[str],
+    rounds: int,
+    batch_rows: int,
+    say: Callable[[str], None],
+) -> Iterator[Round]:
+    """Let the contenders read a backlog, in turn, round after round.
+
+    The first round checks what they read, warms the page cache, and is not timed.
+    """
+    job = Job(broker.bootstrap_servers, backlog.name, backlog.shape, backlog.rows, batch_rows)
+    for contender in contenders:
+        say(f"{backlog.name}: checking {contender}")
+        check(contender, run_contender(contender, replace(job, check=True)), backlog)
+    for number in range(1, rounds + 1):
+        for contender in contenders:
+            say(f"{backlog.name}: round {number} of {rounds}, {contender}")
+            assert broker.pid is not None
+            before = process_cpu_s(broker.pid)
+            outcome = run_contender(contender, job)
+            used = process_cpu_s(broker.pid) - before
+            if outcome.rows != backlog.rows:
+                raise RuntimeError(f"contender '{contender}' read {outcome.rows} rows")
+            yield Round(contender, backlog.shape, backlog.compression, number, outcome, used)
