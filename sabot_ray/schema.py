@@ -37,8 +37,8 @@ METADATA_FIELDS: dict[str, pa.Field[Any]] = {
 RESERVED_PREFIX: Final = "_kafka_"
 
 _AVAILABLE: Final = (
-    "bool, int8 to int64, uint8 to uint64, float32, float64, string, binary, timestamp, struct, list, "
-    "map<string, T>"
+    "bool, int8 to int64, uint8 to uint64, float32, float64, string, binary, timestamp, struct, "
+    "list, map<string, T>"
 )
 _ALIASES: Final = (
     "bool",
@@ -63,14 +63,12 @@ def path_step(name: str) -> str:
     return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
 
 
-def check_value_schema(
-    schema: pa.Schema | Mapping[str, pa.DataType | str],
-) -> pa.Schema:
+def check_value_schema(schema: pa.Schema | Mapping[str, pa.DataType | str]) -> pa.Schema:
     """Check the schema of a stream's value columns.
 
     Args:
-        schema: A schema, or the type of each column by name: a pyarrow type or its name, for example
-            ``"int64"`` or ``"timestamp[us, UTC]"``.
+        schema: A schema, or the type of each column by name: a pyarrow type or its name, for
+            example ``"int64"`` or ``"timestamp[us, UTC]"``.
 
     Returns:
         The schema; metadata of fields is kept, metadata of the schema as a whole is not.
@@ -92,8 +90,8 @@ def check_value_schema(
     for field in fields:
         if field.name.startswith(RESERVED_PREFIX):
             raise ConfigError(
-                f"schema: field ${path_step(field.name)}: names that begin with '{RESERVED_PREFIX}' are "
-                "reserved; pass metadata= for the metadata columns"
+                f"schema: field ${path_step(field.name)}: names beginning with '{RESERVED_PREFIX}' "
+                "are reserved; pass metadata= for the metadata columns"
             )
     _check_fields("$", fields)
     return pa.schema(fields)
@@ -128,8 +126,8 @@ def check_columns(names: Iterable[str], schema: pa.Schema, where: str) -> tuple[
         The names.
 
     Raises:
-        ConfigError: None is given, one is not in the schema (the near names are told), or one is given
-            twice.
+        ConfigError: None is given, one is not in the schema (the near names are told), or one is
+            given twice.
     """
     names = tuple(names)
     for name in names:
@@ -182,17 +180,19 @@ def _declared_field(name: Any, given: Any) -> pa.Field[Any]:
 
 
 def _type_for_alias(name: str, alias: str) -> pa.DataType:
+    # Any, because the stubs take only literal units and aliases.
+    of_zone: Any = pa.timestamp
+    of_alias: Any = pa.type_for_alias
     zoned = _ZONED_TIMESTAMP.fullmatch(alias)
-    if zoned:
-        return pa.timestamp(zoned[1], zoned[2])
     try:
-        return pa.type_for_alias(alias)
+        arrow_type: pa.DataType = of_zone(*zoned.groups()) if zoned else of_alias(alias)
     except ValueError:
         near = difflib.get_close_matches(alias, _ALIASES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "pass a pyarrow type for nested ones"
         raise ConfigError(
             f"schema: field ${path_step(name)}: '{alias}' is not the name of a type; {hint}"
         ) from None
+    return arrow_type
 
 
 def _check_fields(path: str, fields: list[pa.Field[Any]]) -> None:
@@ -201,7 +201,7 @@ def _check_fields(path: str, fields: list[pa.Field[Any]]) -> None:
         if "\0" in field.name:
             # The Arrow C Data Interface ends names there.
             raise ConfigError(
-                f"schema: field {path}{path_step(field.name)}: a name cannot hold NUL"
+                f"schema: field {path}{path_step(field.name)}: a name cannot hold a NUL character"
             )
         if names[field.name] > 1:
             raise ConfigError(
@@ -214,13 +214,14 @@ def _check_field(path: str, field: pa.Field[Any]) -> None:
     arrow_type: Any = field.type
     if not field.nullable:
         raise ConfigError(
-            f"schema: field {path} is declared not nullable, but any field of a record may be missing; "
+            f"schema: field {path} is declared not nullable, but a record may lack any field; "
             "declare it nullable"
         )
     mark = (field.metadata or {}).get(b"sabot_ray:json")
     if mark is not None and not (mark == b"text" and pa.types.is_string(arrow_type)):
         raise ConfigError(
-            f"schema: field {path}: the metadata sabot_ray:json takes the value 'text', on a string column"
+            f"schema: field {path}: the metadata sabot_ray:json takes the value 'text', "
+            "and belongs to a string column"
         )
     if pa.types.is_struct(arrow_type):
         if not arrow_type.num_fields:
@@ -247,5 +248,6 @@ def _check_field(path: str, field: pa.Field[Any]) -> None:
         or pa.types.is_timestamp(arrow_type)
     ):
         raise ConfigError(
-            f"schema: field {path}: type {arrow_type} is not available yet; available are {_AVAILABLE}"
+            f"schema: field {path}: type {arrow_type} is not available yet; "
+            f"available are {_AVAILABLE}"
         )

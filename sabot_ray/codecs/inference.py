@@ -77,8 +77,8 @@ def infer_schema(samples: Iterable[bytes | None]) -> pa.Schema:
     """Infer the schema of the value columns; `docs/json.md` has the rules.
 
     Args:
-        samples: Record values, in order of partition and offset. Tombstones (None) and values that do
-            not decode do not count.
+        samples: Record values, in order of partition and offset. Tombstones (None) and values that
+            do not decode do not count.
 
     Raises:
         ConfigError: No value has a field that could be a column.

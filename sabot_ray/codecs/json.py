@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray.codecs.json_document import (
+    SHALLOW,
     Node,
     Unfit,
     is_integer,
@@ -88,6 +89,9 @@ class _Irregular(Exception):
 # --- one reader per Arrow type -------------------------------------------------------------------
 
 
+_NULL: Final = {type(None)}
+
+
 class _Reader(ABC):
     """Builds one column.
 
@@ -95,8 +99,8 @@ class _Reader(ABC):
         arrow_type: The column's type.
     """
 
-    #: What `values` may hold apart from null.
-    takes: frozenset[type]
+    #: What a column may hold apart from null; None where pyarrow refuses everything else by itself.
+    takes: frozenset[type] | None = None
     expected: str
 
     def __init__(self, arrow_type: pa.DataType) -> None:
@@ -109,13 +113,12 @@ class _Reader(ABC):
         Raises:
             _Irregular: A value needs a closer look.
         """
-        kinds = set(map(type, values))
-        kinds.discard(type(None))
-        if not kinds <= self.takes:
+        # pyarrow would take 1.5 for an integer, and True for a float.
+        if self.takes is not None and not self.takes.issuperset(set(map(type, values)) - _NULL):
             raise _Irregular
         try:
             return self._array(values, unknown)
-        except (Unfit, pa.ArrowInvalid, OverflowError):
+        except (Unfit, pa.ArrowException, OverflowError):
             raise _Irregular from None
 
     def value(self, node: Node, tokens: list[str], unknown: Counter[str]) -> Any:
@@ -140,7 +143,6 @@ class _Reader(ABC):
 
 
 class _BoolReader(_Reader):
-    takes = frozenset({bool})
     expected = "a boolean"
 
     def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> bool:
@@ -175,15 +177,18 @@ class _FloatReader(_Reader):
     expected = "a number"
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
-        # pyarrow refuses integers beyond 2^53 here, float() rounds them to the nearest.
-        doubles = [float(value) if type(value) is int else value for value in values]
-        array = pa.array(doubles, pa.float64())
+        try:
+            doubles = pa.array(values, pa.float64())
+        except pa.ArrowInvalid:
+            # pyarrow refuses integers beyond 2^53; float() rounds them to the nearest.
+            rounded = [None if value is None else float(value) for value in values]
+            doubles = pa.array(rounded, pa.float64())
         if self.type == pa.float64():
-            return array
-        rounded = array.cast(pa.float32())
-        if pc.any(pc.is_inf(rounded)).as_py():
+            return doubles
+        floats = doubles.cast(pa.float32())
+        if pc.any(pc.is_inf(floats)).as_py():
             raise _Irregular
-        return rounded
+        return floats
 
     def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> float:
         if kind(token) != "a number":
@@ -198,27 +203,23 @@ class _FloatReader(_Reader):
 
 
 class _StringReader(_Reader):
-    takes = frozenset({str})
     expected = "a string"
-
-    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
-        return super()._array(self._parse_all(values), unknown)
 
     def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> Any:
         if token[0] != '"':
             raise self._wrong_kind(token)
         return self._parse(text_of(token))
 
-    def _parse_all(self, values: list[Any]) -> list[Any]:
-        return values
-
     def _parse(self, text: str) -> Any:
         return text
 
 
 class _BinaryReader(_StringReader):
-    def _parse_all(self, values: list[Any]) -> list[Any]:
-        return [None if text is None else self._parse(text) for text in values]
+    takes = frozenset({str})
+
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        decoded = [None if text is None else self._parse(text) for text in values]
+        return super()._array(decoded, unknown)
 
     def _parse(self, text: str) -> bytes:
         try:
@@ -329,15 +330,25 @@ class _StructReader(_Reader):
 
     def columns(self, values: list[dict[str, Any]], unknown: Counter[str]) -> list[pa.Array[Any]]:
         """Build the fields' columns from the objects."""
+        only_built = sum(map(len, values)) == len(values) * len(self.fields)
+        try:
+            columns = [[value[name] for value in values] for name in self.fields]
+        except KeyError:
+            only_built = False
+            columns = [[value.get(name) for value in values] for name in self.fields]
+        if not only_built:
+            self._count_unknown(values, unknown)
+        return [
+            reader.array(column, unknown)
+            for reader, column in zip(self.fields.values(), columns, strict=True)
+        ]
+
+    def _count_unknown(self, values: list[dict[str, Any]], unknown: Counter[str]) -> None:
         names = set().union(*values) - self.known
         if names and self.refuse_unknown:
             raise _Irregular
         for name in names:
             unknown[self.path + path_step(name)] += sum(name in value for value in values)
-        return [
-            reader.array([value.get(name) for value in values], unknown)
-            for name, reader in self.fields.items()
-        ]
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         columns = self.columns([value or {} for value in values], unknown)
@@ -537,7 +548,9 @@ class JsonDecoder:
             documents = [{} if value is None else orjson.loads(value) for value in values]
         except orjson.JSONDecodeError:
             raise _Irregular from None
-        if set(map(type, documents)) - {dict} or any(map(is_too_deep, filter(None, values))):
+        if set(map(type, documents)) - {dict} or any(
+            is_too_deep(value) for value in values if value is not None and len(value) > SHALLOW
+        ):
             raise _Irregular
         unknown: Counter[str] = Counter()
         return self._document.columns(documents, unknown), unknown

@@ -10,9 +10,10 @@ import orjson
 #: Objects and arrays may be nested this deep.
 MAX_DEPTH: Final = 128
 
+#: A text of so few bytes cannot be nested deeper.
+SHALLOW: Final = 2 * MAX_DEPTH + 1
+
 _ORJSON_DEPTH: Final = 1024
-# A document that is too deep has at least this many bytes.
-_DEEP_BYTES: Final = 2 * (MAX_DEPTH + 1)
 
 _SPACE: Final = " \t\n\r"
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^ \t\n\r{}\[\],:"]+', re.DOTALL)
@@ -98,7 +99,10 @@ def parse_document(value: bytes) -> Document:
 
 def is_too_deep(value: bytes) -> bool:
     """Tell whether a valid JSON text is nested deeper than `MAX_DEPTH`."""
-    if len(value) < _DEEP_BYTES or _opening(value) <= MAX_DEPTH:
+    # Searching is much faster than counting, and finds nothing in a flat document.
+    if b"[" not in value and value.find(b"{", 1) < 0:
+        return False
+    if _opening(value) <= MAX_DEPTH:
         return False
     brackets = _STRING.sub(b"", value).translate(_PARENTHESES, _NO_BRACKETS)
     # Each pass removes the innermost level.

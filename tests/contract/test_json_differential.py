@@ -77,19 +77,28 @@ _NUMBERS = """
     -2147483649 4294967295 4294967296 9007199254740993 9223372036854775807 9223372036854775808
     -9223372036854775808 -9223372036854775809 18446744073709551615 18446744073709551616
     340282356779733661637539395458142568447 340282356779733661637539395458142568448 3.4e38 1e39
-    0.0 -0.0 1.0 1.5 -2.50 1e2 1E+2 1e-2 -0e1 0e999999999999 1e400 -1e400 1e-400
-    3.4028235677973366e38 1.7976931348623157e308 1.7976931348623158e308 1.7976931348623159e308
-    2.2250738585072011e-308 5e-324 2e-324 0.1 123456789.123456789 1.00000005960464477539063
-    01 1. .5 +1 - 1e 0x1 NaN -Infinity
+    0.0 -0.0 1.0 1.5 -2.50 1e2 1E+2 1e-2 -0e1 0e999999999999 1e-400 3.4028235677973366e38
+    1.7976931348623157e308 1.7976931348623158e308 2.2250738585072011e-308 5e-324 2e-324 0.1
+    123456789.123456789 1.00000005960464477539063
 """.split()  # noqa: SIM905
 _numbers = st.one_of(
     st.sampled_from(_NUMBERS),
     st.integers(-(1 << 66), 1 << 66).map(str),
     st.integers(-300, 300).map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.builds("{}.{}e{}".format, st.integers(), st.integers(0, 10**20), st.integers(-330, 310)),
-    st.integers(300, 330).map(lambda digits: "1" * digits),
+    st.builds(
+        "{}.{}e{}".format,
+        st.integers(-(10**20), 10**20),
+        st.integers(0, 10**20),
+        st.integers(-350, 280),
+    ),
+    st.integers(290, 309).map(lambda digits: "1" * digits),
 )
+_MALFORMED = [
+    *["1e400", "-1e400", "1.7976931348623159e308", "01", "1.", ".5", "+1", "-", "1e", "0x1"],
+    *["NaN", "-Infinity", "tru", "nulls", "'a'", "", "[1,]", "{]", "[1}", '{"a"}', '{"a":}'],
+    *['{"a":1,}', "{1:1}", "1,2", "1:2", '"a', '"a\nb"', r'"\ud800"', r'"\udc00"', r'"\x"'],
+]
 _STAMPS = """
     2024-02-29T12:34:56Z 2023-02-29T12:34:56Z 1969-12-31T23:59:59.5Z 2024-02-29t12:34:56z
     2024-01-01T00:00:00.000000001Z 2024-01-01T00:00:00.123000Z 2024-01-01T00:00:00.1234567890Z
@@ -124,7 +133,7 @@ def _quoted(draw: st.DrawFn, words: st.SearchStrategy[str] = _words) -> str:
         return json.dumps(word, ensure_ascii=False)
     if style == "ascii":
         return json.dumps(word).replace("/", "\\/")
-    units = word.encode("utf-16-be", "surrogatepass")
+    units = word.encode("utf-16-be")
     codes = (units[i : i + 2].hex() for i in range(0, len(units), 2))
     return '"' + "".join(f"\\u{code}" for code in codes) + '"'
 
@@ -140,7 +149,7 @@ def _object(
     draw: st.DrawFn, known: dict[str, st.SearchStrategy[str]], others: st.SearchStrategy[str]
 ) -> str:
     """An object with known and unknown fields in any order, and duplicates."""
-    keys = draw(st.lists(st.sampled_from(list(known)), max_size=5)) if known else []
+    keys = draw(st.lists(st.sampled_from(list(known)), min_size=1, max_size=5)) if known else []
     entries = [(draw(_quoted(st.just(key))), draw(known[key])) for key in keys]
     if not known or draw(st.integers(0, 3)) == 0:
         entries += draw(st.lists(st.tuples(_quoted(), others), max_size=2))
@@ -148,18 +157,24 @@ def _object(
     return "{" + ",".join(f"{space}{key}{space}:{value}" for key, value in entries) + space + "}"
 
 
-_odd_tokens = st.sampled_from(["tru", "", '"\\ud800"', '"\\x"', "'a'", '"a\nb"', "[1,]", "{]"])
-_deep = st.integers(120, 135).map(lambda levels: "[" * levels + "]" * levels)
-_any_value = st.recursive(
-    st.one_of(
-        _numbers,
-        _quoted(),
-        st.sampled_from(["null", "true", "false", "{}", "[]"]),
-        _odd_tokens,
-        _deep,
-    ),
-    lambda inner: st.one_of(_array(inner), _object({}, inner)),
-    max_leaves=4,
+_deep = st.sampled_from([100, 120, 126, 127, 128, 140, 1100]).map(
+    lambda levels: "[" * levels + "]" * levels
+)
+_scalars = st.one_of(_numbers, _quoted(), st.sampled_from(["null", "true", "false", "{}", "[]"]))
+_valid_values = st.recursive(
+    _scalars, lambda inner: st.one_of(_array(inner), _object({}, inner)), max_leaves=4
+)
+
+
+def _one_of(**choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """Choose by weight."""
+    names = [name for name, (weight, _) in choices.items() for _ in range(weight)]
+    return st.sampled_from(names).flatmap(lambda name: choices[name][1])
+
+
+# One malformed token spoils a whole document, so they must be rare.
+_any_value = _one_of(
+    valid=(50, _valid_values), deep=(2, _deep), malformed=(1, st.sampled_from(_MALFORMED))
 )
 
 
@@ -184,9 +199,7 @@ def _value_of(field: pa.Field[Any]) -> st.SearchStrategy[str]:
         fitting = _quoted(_base64)
     else:
         fitting = _quoted()
-    choices = {"null": st.just("null"), "other": _any_value, "fitting": fitting}
-    odds = st.sampled_from(["fitting"] * 12 + ["null"] * 2 + ["other"])
-    return odds.flatmap(choices.__getitem__)
+    return _one_of(fitting=(16, fitting), null=(2, st.just("null")), other=(1, _any_value))
 
 
 @st.composite
@@ -203,14 +216,12 @@ def _mutated(draw: st.DrawFn, value: bytes) -> bytes:
 
 def _values_of(schema: pa.Schema) -> st.SearchStrategy[list[bytes | None]]:
     known = {field.name: _value_of(field) for field in schema}
-    document = _object(known, _any_value).map(lambda text: text.encode("utf-8", "surrogatepass"))
-    value = st.one_of(
-        document,
-        document,
-        document,
-        document.flatmap(_mutated),
-        st.sampled_from([None, None, b"", b"[]", b"null"]),
-        st.binary(max_size=4),
+    document = _object(known, _any_value).map(str.encode)
+    value = _one_of(
+        document=(12, document),
+        mutated=(1, document.flatmap(_mutated)),
+        tombstone=(1, st.none()),
+        odd=(1, st.one_of(st.sampled_from([b"", b"[]", b"null"]), st.binary(max_size=4))),
     )
     return st.lists(value, max_size=6)
 
