@@ -110,7 +110,7 @@ def unknown_column(name: str, known: Iterable[str], where: str) -> ConfigError:
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
-        hint = f"the columns are {', '.join(known)}" if known else "there are none"
+        hint = f"the columns are {', '.join(map(repr, known))}" if known else "there are none"
     return ConfigError(f"{where}: there is no column '{name}'; {hint}")
 
 

@@ -106,6 +106,6 @@ def infer_schema(samples: Iterable[bytes | None]) -> pa.Schema:
         elif not decoded:
             why = f"none of {sampled} sampled records is a JSON object"
         else:
-            why = f"none of {decoded} sampled JSON objects has a field"
+            why = f"none of {decoded} sampled JSON objects has a field that can be a column"
         raise ConfigError(f"no schema can be inferred: {why}; declare schema=")
     return pa.schema(fields)

@@ -65,7 +65,21 @@ def decode_natively(
     unknown_fields: Literal["ignore", "fail"] = "ignore",
     on_decode_error: Literal["fail", "skip"] = "skip",
 ) -> Decoding:
-    skip_or_fail("sabot_ray._native is not built here")
+    try:
+        from sabot_ray import _native
+    except ImportError as exc:
+        skip_or_fail(f"the native decoder does not load: {exc}")
+    columns = schema.names if columns is None else columns
+    return Decoding(
+        *_native.decode_json(
+            list(values),
+            schema,
+            list(columns),
+            batch_schema(schema, columns),
+            unknown_fields=unknown_fields,
+            on_decode_error=on_decode_error,
+        )
+    )
 
 
 DECODERS: dict[str, Decode] = {"native": decode_natively, "aiokafka": decode_in_python}
