@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -244,6 +245,7 @@ class EmbeddedKafka:
 _RD_KAFKA_PRODUCER = 0
 
 
+@functools.cache
 def _library() -> ctypes.CDLL:
     # The extension module resolves librdkafka's symbols, so this opens no second copy of it.
     library = ctypes.CDLL(confluent_kafka.cimpl.__file__)
