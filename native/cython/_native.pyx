@@ -1,0 +1,585 @@
+# distutils: language = c++
+# cython: language_level=3, embedsignature=True
+"""The border between the C++ core and Python: the only file that knows both."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cython.operator cimport dereference as deref
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libcpp cimport bool as cbool
+from libcpp.map cimport map as cmap
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.string cimport string
+from libcpp.utility cimport move, pair
+from libcpp.vector cimport vector
+
+import pyarrow as pa
+
+from sabot_ray.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    BrokerUnavailable,
+    ConfigError,
+    DecodeError,
+    KafkaError,
+    from_librdkafka,
+)
+from sabot_ray.types import SourceStats, Watermarks
+
+
+cdef extern from "arrow/c_data.h" nogil:
+    struct ArrowSchema:
+        pass
+    struct ArrowArray:
+        void (*release)(ArrowArray*)
+
+
+cdef extern from "status.h" namespace "sabot" nogil:
+    enum class StatusCode "sabot::StatusCode":
+        kOk
+        kInvalid
+        kUnavailable
+        kKafka
+        kBrokerUnavailable
+        kDecode
+        kOutOfMemory
+    cppclass Status:
+        cbool ok()
+        StatusCode code()
+        const string& message()
+        int kafka_code()
+        int64_t offset()
+        const string& field()
+        const string& reason()
+    cppclass Result[T]:
+        cbool ok()
+        Status status()
+        T& value()
+    struct DecodeFailure:
+        string field
+        string reason
+
+
+cdef extern from "<chrono>" namespace "std::chrono" nogil:
+    cppclass milliseconds:
+        milliseconds(int64_t)
+    cppclass microseconds:
+        microseconds(int64_t)
+
+
+cdef extern from "arrow/buffer_pool.h" namespace "sabot" nogil:
+    cppclass BufferPool:
+        @staticmethod
+        shared_ptr[BufferPool] Make(size_t)
+
+
+cdef extern from "kafka/librdkafka_api.h" nogil:
+    struct rd_kafka_err_desc_t:
+        int code
+        const char* name
+
+
+cdef extern from "kafka/librdkafka_api.h" namespace "sabot" nogil:
+    cppclass CppLibrdkafkaApi "sabot::LibrdkafkaApi":
+        @staticmethod
+        Result[shared_ptr[const CppLibrdkafkaApi]] Load(const string&)
+        const char* (*rd_kafka_version_str)()
+        const char* (*rd_kafka_err2name)(int)
+        void (*rd_kafka_get_err_descs)(const rd_kafka_err_desc_t**, size_t*)
+
+
+cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
+    struct ClientError:
+        int code
+        string reason
+    struct LogLine:
+        int level
+        string text
+    struct LogBounds:
+        int64_t low
+        int64_t high
+        int64_t last_stable
+    cppclass CppConsumer "sabot::Consumer":
+        @staticmethod
+        Result[shared_ptr[CppConsumer]] Make(
+            const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&)
+        Result[LogBounds] QueryBounds(const string&, int32_t, milliseconds)
+        vector[ClientError] Errors()
+        vector[LogLine] TakeLog()
+
+
+cdef extern from "codec/json_decoder.h" namespace "sabot" nogil:
+    cppclass CppJsonDecoder "sabot::JsonDecoder":
+        vector[pair[string, uint64_t]] UnknownFields()
+
+
+cdef extern from "codec/json_tokens.h" namespace "sabot" nogil:
+    const char* SimdjsonVersion "sabot::JsonTokens::SimdjsonVersion"()
+    string SimdjsonImplementation "sabot::JsonTokens::SimdjsonImplementation"()
+
+
+cdef extern from "<optional>" namespace "std" nogil:
+    cppclass optional[T]:
+        optional()
+        optional(T)
+        cbool has_value()
+        T& value()
+
+
+cdef extern from "<string_view>" namespace "std" nogil:
+    cppclass string_view:
+        string_view()
+        string_view(const char*, size_t)
+
+
+cdef extern from "batch_builder.h" namespace "sabot" nogil:
+    cppclass Record:
+        Record()
+        int64_t offset
+        optional[string_view] value
+    cppclass BatchOptions:
+        BatchOptions()
+        string topic
+        int32_t partition
+        vector[string] columns
+        cbool refuse_unknown_fields
+    cppclass BatchBuilder:
+        @staticmethod
+        Result[unique_ptr[BatchBuilder]] Make(
+            const ArrowSchema&, BatchOptions, const shared_ptr[BufferPool]&)
+        optional[DecodeFailure] Append(const Record&) except +
+        void Export(ArrowArray*) except +
+        const CppJsonDecoder& decoder()
+
+
+cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
+    cppclass PartitionOptions:
+        PartitionOptions()
+        string topic
+        int32_t partition
+        int64_t start_offset
+        int64_t end_offset
+        int32_t leader_epoch
+        vector[string] columns
+        cbool refuse_unknown_fields
+        cbool skip_tombstones
+        cbool skip_decode_errors
+        int64_t max_batch_bytes
+        microseconds linger
+    cppclass PartitionStats:
+        int64_t records
+        int64_t bytes
+        int64_t tombstones
+        int64_t decode_errors
+        int64_t last_error_offset
+        DecodeFailure last_error
+        vector[pair[string, uint64_t]] unknown_fields
+    cppclass CppPartitionPipeline "sabot::PartitionPipeline":
+        @staticmethod
+        Result[unique_ptr[CppPartitionPipeline]] Open(
+            shared_ptr[CppConsumer], const ArrowSchema&, PartitionOptions)
+        Status Poll(int64_t, milliseconds, ArrowArray*)
+        int64_t position()
+        cbool done()
+        Status Seek(int64_t)
+        PartitionStats Stats()
+        void Close()
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+cdef str _text(const string& text):
+    # Whatever a broker or a document put into it, the error must not be lost over it.
+    return text.data()[:text.size()].decode("utf-8", "replace")
+
+
+cdef object _error(const Status& status, str topic, int partition):
+    """Build the Python error of a status that is not ok: the only place where one becomes the other."""
+    cdef StatusCode code = status.code()
+    message = _text(status.message())
+    if code == StatusCode.kDecode:
+        return DecodeError.at(
+            topic, partition, status.offset(), _text(status.field()), _text(status.reason()))
+    if code == StatusCode.kKafka:
+        return from_librdkafka(
+            status.kafka_code(), error_name(status.kafka_code()), message)
+    if code == StatusCode.kBrokerUnavailable:
+        # The code is that of the connections' last error, which may name a deeper cause.
+        name = error_name(status.kafka_code())
+        error = from_librdkafka(status.kafka_code(), name, message)
+        if isinstance(error, AuthenticationFailed):
+            return error
+        return BrokerUnavailable(message, status.kafka_code(), name, retriable=True)
+    if code == StatusCode.kUnavailable:
+        return BackendUnavailable(message)
+    if code == StatusCode.kOutOfMemory:
+        return MemoryError(message)
+    return ConfigError(message)
+
+
+# --- librdkafka ----------------------------------------------------------------------------------
+
+
+cdef shared_ptr[const CppLibrdkafkaApi] _api
+
+
+def load_librdkafka(path: str) -> None:
+    """Take librdkafka from a shared object; again is no harm.
+
+    Args:
+        path: confluent_kafka's extension module.
+
+    Raises:
+        BackendUnavailable: It cannot be opened, or is too old.
+    """
+    global _api
+    if _api:
+        return
+    loaded = CppLibrdkafkaApi.Load(path.encode())
+    if not loaded.ok():
+        raise _error(loaded.status(), "", -1)
+    _api = loaded.value()
+
+
+def error_name(code: int) -> str:
+    """Return the name of one of librdkafka's error codes, for example ``"_TRANSPORT"``."""
+    return deref(_api).rd_kafka_err2name(code).decode() if _api else f"ERROR_{code}"
+
+
+def error_codes() -> dict[str, int]:
+    """Return librdkafka's error codes by name."""
+    cdef const rd_kafka_err_desc_t* descriptions = NULL
+    cdef size_t count = 0
+    deref(_api).rd_kafka_get_err_descs(&descriptions, &count)
+    # The table has holes where no code is.
+    return {
+        descriptions[i].name.decode(): descriptions[i].code
+        for i in range(count)
+        if descriptions[i].name != NULL
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries, and the instruction set that simdjson chose."""
+    return {
+        "librdkafka": deref(_api).rd_kafka_version_str().decode() if _api else "",
+        "simdjson": SimdjsonVersion().decode(),
+        "simdjson_implementation": SimdjsonImplementation().decode(),
+    }
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+cdef void _free_array(object capsule) noexcept:
+    cdef ArrowArray* array = <ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
+    # The importer clears it when it takes the array over.
+    if array.release != NULL:
+        array.release(array)
+    free(array)
+
+
+cdef class _ExportedBatch:
+    """Hands one record batch over by the Arrow PyCapsule interface."""
+
+    cdef object schema
+    cdef object array
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return self.schema.__arrow_c_schema__(), self.array
+
+
+cdef ArrowArray* _new_array() except NULL:
+    cdef ArrowArray* array = <ArrowArray*>malloc(sizeof(ArrowArray))
+    if array == NULL:
+        raise MemoryError
+    array.release = NULL
+    return array
+
+
+cdef object _import_batch(ArrowArray* array, object schema):
+    cdef _ExportedBatch exported = _ExportedBatch()
+    exported.schema = schema
+    exported.array = PyCapsule_New(array, "arrow_array", _free_array)
+    return pa.record_batch(exported)
+
+
+cdef const ArrowSchema* _schema_pointer(object capsule) except NULL:
+    return <const ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")
+
+
+cdef vector[string] _names(columns):
+    cdef vector[string] names
+    for column in columns:
+        names.push_back(<string>column.encode())
+    return names
+
+
+cdef dict _counts(vector[pair[string, uint64_t]] counts):
+    return {_text(entry.first): entry.second for entry in counts}
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+cdef class Consumer:
+    """A connection to the brokers; opens partitions, which may outlive it.
+
+    Args:
+        settings: librdkafka's settings.
+
+    Raises:
+        ConfigError: librdkafka refuses them.
+    """
+
+    cdef shared_ptr[CppConsumer] _consumer
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        cdef cmap[string, string] given
+        for name, value in settings.items():
+            given[<string>name.encode()] = <string>value.encode()
+        if not _api:
+            raise BackendUnavailable("librdkafka is not loaded; call load_librdkafka first")
+        cdef Result[shared_ptr[CppConsumer]] made
+        with nogil:
+            made = CppConsumer.Make(_api, given)
+        if not made.ok():
+            raise _error(made.status(), "", -1)
+        self._consumer = made.value()
+
+    def __dealloc__(self):
+        with nogil:
+            self._consumer.reset()
+
+    def watermarks(self, topic: str, partition: int, timeout_s: float) -> Watermarks:
+        """Ask the broker for the bounds of a partition's log."""
+        cdef string name = topic.encode()
+        cdef int32_t number = partition
+        cdef int64_t timeout_ms = int(timeout_s * 1000)
+        cdef shared_ptr[CppConsumer] consumer = self._consumer
+        cdef Result[LogBounds] asked
+        with nogil:
+            asked = deref(consumer).QueryBounds(name, number, milliseconds(timeout_ms))
+        if not asked.ok():
+            raise _error(asked.status(), topic, partition)
+        bounds = asked.value()
+        return Watermarks(bounds.low, bounds.high, bounds.last_stable)
+
+    def client_errors(self) -> list[KafkaError]:
+        """Return the newest errors of the connections, oldest first; the client retries after most."""
+        return [
+            from_librdkafka(error.code, error_name(error.code), _text(error.reason))
+            for error in deref(self._consumer).Errors()
+        ]
+
+    def take_log(self) -> list[tuple[int, str]]:
+        """Return the client's log since the last call: syslog's level, and the text."""
+        return [(line.level, _text(line.text)) for line in deref(self._consumer).TakeLog()]
+
+
+cdef class PartitionPipeline:
+    """Reads one partition; see `sabot_ray.kafka.source.PartitionSource` for what the methods mean.
+
+    Args:
+        consumer: The connection.
+        topic: The topic.
+        partition: The partition.
+        start_offset: The first offset.
+        end_offset: The end of the range, or None.
+        leader_epoch: Leader epoch of the start, or -1.
+        value_schema: All fields that values may have.
+        columns: The columns to build: value and metadata columns, in order.
+        schema: The schema of these columns.
+        refuse_unknown_fields: Whether an unknown field is a decode error.
+        skip_tombstones: Whether tombstones are dropped.
+        skip_decode_errors: Whether values that do not decode are dropped.
+        max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
+        linger_s: How long to wait for more before a batch that is not full is handed over.
+    """
+
+    cdef unique_ptr[CppPartitionPipeline] _pipeline
+    cdef readonly object schema
+    cdef str _topic
+    cdef int _partition
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        partition: int,
+        start_offset: int,
+        end_offset: int | None,
+        leader_epoch: int,
+        value_schema: pa.Schema,
+        columns,
+        schema: pa.Schema,
+        *,
+        refuse_unknown_fields: bool,
+        skip_tombstones: bool,
+        skip_decode_errors: bool,
+        max_batch_bytes: int,
+        linger_s: float,
+    ) -> None:
+        self.schema = schema
+        self._topic = topic
+        self._partition = partition
+        capsule = value_schema.__arrow_c_schema__()
+        cdef const ArrowSchema* fields = _schema_pointer(capsule)
+        cdef int64_t linger_us = int(linger_s * 1e6)
+        cdef PartitionOptions options
+        options.topic = <string>topic.encode()
+        options.partition = partition
+        options.start_offset = start_offset
+        options.end_offset = -1 if end_offset is None else end_offset
+        options.leader_epoch = leader_epoch
+        options.columns = _names(columns)
+        options.refuse_unknown_fields = refuse_unknown_fields
+        options.skip_tombstones = skip_tombstones
+        options.skip_decode_errors = skip_decode_errors
+        options.max_batch_bytes = max_batch_bytes
+        options.linger = microseconds(linger_us)
+        cdef shared_ptr[CppConsumer] client = consumer._consumer
+        cdef Result[unique_ptr[CppPartitionPipeline]] opened
+        with nogil:
+            opened = CppPartitionPipeline.Open(client, deref(fields), move(options))
+        if not opened.ok():
+            raise _error(opened.status(), topic, partition)
+        self._pipeline = move(opened.value())
+
+    def __dealloc__(self):
+        with nogil:
+            self._pipeline.reset()
+
+    def poll(self, max_rows: int, timeout_s: float) -> pa.RecordBatch:
+        """Return the next records."""
+        cdef int64_t rows = max_rows
+        cdef int64_t left_ms = max(0, int(timeout_s * 1000))
+        cdef int64_t slice_ms
+        cdef int64_t position = deref(self._pipeline).position()
+        cdef Status status
+        cdef ArrowArray* array = _new_array()
+        # In slices, so that Ctrl-C is heard.
+        while True:
+            slice_ms = min(left_ms, 500)
+            left_ms -= slice_ms
+            with nogil:
+                status = deref(self._pipeline).Poll(rows, milliseconds(slice_ms), array)
+            if not status.ok():
+                free(array)
+                raise _error(status, self._topic, self._partition)
+            batch = _import_batch(array, self.schema)
+            if (
+                batch.num_rows
+                or left_ms == 0
+                or deref(self._pipeline).position() != position
+                or deref(self._pipeline).done()
+            ):
+                return batch
+            PyErr_CheckSignals()
+            array = _new_array()
+
+    def position(self) -> int:
+        """Return the next offset to fetch."""
+        return deref(self._pipeline).position()
+
+    def done(self) -> bool:
+        """Tell whether nothing more comes: the end is reached, or the pipeline closed."""
+        return deref(self._pipeline).done()
+
+    def seek(self, offset: int) -> None:
+        """Fetch from ``offset`` next."""
+        cdef int64_t to = offset
+        cdef Status status
+        with nogil:
+            status = deref(self._pipeline).Seek(to)
+        if not status.ok():
+            raise _error(status, self._topic, self._partition)
+
+    def stats(self) -> SourceStats:
+        """Return the counters."""
+        cdef PartitionStats stats = deref(self._pipeline).Stats()
+        last_error = ""
+        if stats.decode_errors:
+            last_error = DecodeError.at(
+                self._topic,
+                self._partition,
+                stats.last_error_offset,
+                _text(stats.last_error.field),
+                _text(stats.last_error.reason),
+            ).message
+        return SourceStats(
+            records=stats.records,
+            bytes=stats.bytes,
+            decode_errors=stats.decode_errors,
+            last_decode_error=last_error,
+            unknown_fields=_counts(stats.unknown_fields),
+            tombstones=stats.tombstones,
+        )
+
+    def close(self) -> None:
+        """Stop fetching; a running poll returns. Idempotent."""
+        with nogil:
+            deref(self._pipeline).Close()
+
+
+# --- decoding without Kafka ----------------------------------------------------------------------
+
+
+def decode_json(
+    values,
+    value_schema: pa.Schema,
+    columns,
+    schema: pa.Schema,
+    *,
+    unknown_fields: str = "ignore",
+    tombstones: str = "keep",
+    on_decode_error: str = "fail",
+):
+    """Decode values as a source does; for holding the decoders against each other.
+
+    Args:
+        values: Bytes, or None for a tombstone.
+        value_schema: All fields that values may have.
+        columns: Names of the columns to build, in order.
+        schema: The schema of these columns.
+        unknown_fields: ``"ignore"`` or ``"fail"``.
+        tombstones: ``"keep"`` or ``"skip"``.
+        on_decode_error: ``"fail"``: decoding stops at the first value that does not decode;
+            ``"skip"``: such values are left out.
+
+    Returns:
+        The batch; index, field and reason of the values that did not decode; and in how many
+        objects each unknown field was met, by path.
+    """
+    capsule = value_schema.__arrow_c_schema__()
+    cdef BatchOptions options
+    options.columns = _names(columns)
+    options.refuse_unknown_fields = unknown_fields == "fail"
+    made = BatchBuilder.Make(
+        deref(_schema_pointer(capsule)), move(options), BufferPool.Make(64 << 20))
+    if not made.ok():
+        raise _error(made.status(), "", -1)
+    cdef unique_ptr[BatchBuilder] batch = move(made.value())
+    cdef Record record
+    cdef optional[DecodeFailure] failure
+    rejected = []
+    for index, value in enumerate(values):
+        if value is None and tombstones == "skip":
+            continue
+        record = Record()
+        record.offset = index
+        if value is not None:
+            record.value = optional[string_view](
+                string_view(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)))
+        failure = deref(batch).Append(record)
+        if failure.has_value():
+            rejected.append(
+                (index, _text(failure.value().field), _text(failure.value().reason)))
+            if on_decode_error == "fail":
+                break
+    cdef ArrowArray* array = _new_array()
+    deref(batch).Export(array)
+    return _import_batch(array, schema), rejected, _counts(deref(batch).decoder().UnknownFields())

@@ -1,0 +1,51 @@
+#include "codec/json_tokens.h"
+
+#include <algorithm>
+#include <new>
+
+#include "simdjson.h"
+
+namespace sabot {
+
+struct JsonTokens::Parser {
+  std::unique_ptr<simdjson::internal::dom_parser_implementation> stage_one;
+};
+
+JsonTokens::JsonTokens() : parser_(std::make_unique<Parser>()) {}
+JsonTokens::~JsonTokens() = default;
+
+bool JsonTokens::Grow(size_t capacity) {
+  constexpr size_t kDepthIsOurs = 1;
+  capacity_ = std::max<size_t>(capacity, 4096);
+  const simdjson::error_code error =
+      simdjson::get_active_implementation()->create_dom_parser_implementation(
+          capacity_, kDepthIsOurs, parser_->stage_one);
+  if (error == simdjson::MEMALLOC) {
+    capacity_ = 0;
+    throw std::bad_alloc();
+  }
+  return error == simdjson::SUCCESS;
+}
+
+bool JsonTokens::Index(std::string_view text) {
+  if (text.size() > capacity_ && !Grow(text.size() * 2)) {
+    return false;
+  }
+  const simdjson::error_code error =
+      parser_->stage_one->stage1(reinterpret_cast<const uint8_t*>(text.data()), text.size(),
+                                 simdjson::stage1_mode::regular);
+  if (error != simdjson::SUCCESS) {
+    return false;
+  }
+  begin_ = parser_->stage_one->structural_indexes.get();
+  end_ = begin_ + parser_->stage_one->n_structural_indexes;
+  return true;
+}
+
+const char* JsonTokens::SimdjsonVersion() { return SIMDJSON_VERSION; }
+
+std::string JsonTokens::SimdjsonImplementation() {
+  return simdjson::get_active_implementation()->name();
+}
+
+}  // namespace sabot

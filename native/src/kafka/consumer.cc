@@ -1,0 +1,229 @@
+#include "kafka/consumer.h"
+
+#include <array>
+#include <iterator>
+#include <utility>
+
+#include "kafka/error_codes.h"
+
+namespace sabot {
+namespace {
+
+constexpr size_t kErrorTextSize = 512;
+
+int ToMilliseconds(std::chrono::milliseconds duration) { return static_cast<int>(duration.count()); }
+
+std::string Describe(const std::string& topic, int32_t partition) {
+  return "topic '" + topic + "' partition " + std::to_string(partition);
+}
+
+bool IsTimeout(int code) {
+  return code == kafka_error::kTimedOut || code == kafka_error::kTransport ||
+         code == kafka_error::kAllBrokersDown || code == kafka_error::kResolve;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings& settings) {
+  std::shared_ptr<Consumer> consumer(new Consumer(api));
+  std::array<char, kErrorTextSize> text{};
+  ConfHandle conf(api, api->rd_kafka_conf_new());
+  for (const auto& [name, value] : settings) {
+    constexpr int kConfOk = 0;
+    if (api->rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), text.data(),
+                               text.size()) != kConfOk) {
+      return Status::Invalid("setting '" + name + "': " + text.data());
+    }
+    if (name == "isolation.level") {
+      consumer->read_committed_ = value == "read_committed";
+    }
+  }
+  // Errors and log lines wait in the client's main queue: nothing of ours runs on its threads.
+  api->rd_kafka_conf_set_events(conf.get(), kEventError | kEventLog);
+  api->rd_kafka_conf_set(conf.get(), "log.queue", "true", text.data(), text.size());
+  rd_kafka_t* client = api->rd_kafka_new(kRdKafkaConsumer, conf.get(), text.data(), text.size());
+  if (client == nullptr) {
+    return Status::Invalid("librdkafka refuses the settings: " + std::string(text.data()));
+  }
+  // The client owns its configuration now.
+  static_cast<void>(conf.release());
+  consumer->client_ = ClientHandle(client, ClientDeleter{api});
+  api->rd_kafka_set_log_queue(client, nullptr);
+  consumer->main_queue_ = QueueHandle(api, api->rd_kafka_queue_get_main(client));
+  consumer->consumer_queue_ = QueueHandle(api, api->rd_kafka_queue_get_consumer(client));
+  return consumer;
+}
+
+PartitionListHandle Consumer::OnePartition(const std::string& topic, int32_t partition,
+                                           int64_t offset) {
+  PartitionListHandle list(api_, api_->rd_kafka_topic_partition_list_new(1));
+  api_->rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition)->offset = offset;
+  return list;
+}
+
+Status Consumer::FromError(rd_kafka_error_t* error, const std::string& what) {
+  if (error == nullptr) {
+    return Status::Ok();
+  }
+  const ErrorHandle owned(api_, error);
+  return Status::Kafka(api_->rd_kafka_error_code(error),
+                       what + ": " + api_->rd_kafka_error_string(error));
+}
+
+Status Consumer::FromCode(int code, const std::string& what) {
+  if (code == 0) {
+    return Status::Ok();
+  }
+  if (!IsTimeout(code)) {
+    return Status::Kafka(code, what + ": " + api_->rd_kafka_err2str(code));
+  }
+  // Why nothing answers is what the connections reported meanwhile.
+  ServeEvents();
+  std::string message = what + ": no broker answered in time";
+  const std::lock_guard lock(mutex_);
+  if (!errors_.empty()) {
+    code = errors_.back().code;
+    message += "; the client's last error: " + errors_.back().reason;
+  }
+  return Status::BrokerUnavailable(std::move(message), code);
+}
+
+Result<QueueHandle> Consumer::OpenQueue(const std::string& topic, int32_t partition) {
+  QueueHandle queue(
+      api_, api_->rd_kafka_queue_get_partition(client_.get(), topic.c_str(), partition));
+  if (!queue) {
+    return Status::Invalid(Describe(topic, partition) + ": librdkafka gives no queue for it");
+  }
+  api_->rd_kafka_queue_forward(queue.get(), nullptr);
+  return queue;
+}
+
+Status Consumer::Assign(const std::string& topic, int32_t partition, int64_t offset,
+                        int32_t leader_epoch) {
+  const PartitionListHandle list = OnePartition(topic, partition, offset);
+  api_->rd_kafka_topic_partition_set_leader_epoch(&list->elems[0], leader_epoch);
+  return FromError(api_->rd_kafka_incremental_assign(client_.get(), list.get()),
+                   Describe(topic, partition) + ": cannot assign it");
+}
+
+Status Consumer::Unassign(const std::string& topic, int32_t partition) {
+  const PartitionListHandle list = OnePartition(topic, partition, 0);
+  return FromError(api_->rd_kafka_incremental_unassign(client_.get(), list.get()),
+                   Describe(topic, partition) + ": cannot unassign it");
+}
+
+Status Consumer::Seek(const std::string& topic, int32_t partition, int64_t offset) {
+  // The answer comes from librdkafka's own thread, not from a broker.
+  constexpr int kAnswerTimeoutMs = 5000;
+  const PartitionListHandle list = OnePartition(topic, partition, offset);
+  const std::string what = Describe(topic, partition) + ": cannot seek";
+  Status status = FromError(
+      api_->rd_kafka_seek_partitions(client_.get(), list.get(), kAnswerTimeoutMs), what);
+  if (!status.ok() || list->elems[0].err == 0) {
+    return status;
+  }
+  return Status::Kafka(list->elems[0].err,
+                       what + ": " + api_->rd_kafka_err2str(list->elems[0].err));
+}
+
+Result<int64_t> Consumer::QueryHighWatermark(const std::string& topic, int32_t partition,
+                                             std::chrono::milliseconds timeout) {
+  const std::string what = Describe(topic, partition) + ": cannot read the high watermark";
+  std::array<char, kErrorTextSize> text{};
+  const AdminOptionsHandle options(
+      api_, api_->rd_kafka_AdminOptions_new(client_.get(), kAdminOpListOffsets));
+  api_->rd_kafka_AdminOptions_set_request_timeout(options.get(), ToMilliseconds(timeout),
+                                                  text.data(), text.size());
+  Status status = FromError(
+      api_->rd_kafka_AdminOptions_set_isolation_level(options.get(), kReadUncommitted), what);
+  if (!status.ok()) {
+    return status;
+  }
+  const QueueHandle queue(api_, api_->rd_kafka_queue_new(client_.get()));
+  const PartitionListHandle list = OnePartition(topic, partition, kListOffsetsLatest);
+  api_->rd_kafka_ListOffsets(client_.get(), list.get(), options.get(), queue.get());
+  const EventHandle event(api_, api_->rd_kafka_queue_poll(queue.get(), ToMilliseconds(timeout)));
+  if (!event) {
+    return FromCode(kafka_error::kTimedOut, what);
+  }
+  if (const int code = api_->rd_kafka_event_error(event.get()); code != 0) {
+    return FromCode(code, what);
+  }
+  size_t count = 0;
+  const auto* infos = api_->rd_kafka_ListOffsets_result_infos(
+      api_->rd_kafka_event_ListOffsets_result(event.get()), &count);
+  const auto* answer = api_->rd_kafka_ListOffsetsResultInfo_topic_partition(infos[0]);
+  if (answer->err != 0) {
+    return FromCode(answer->err, what);
+  }
+  return answer->offset;
+}
+
+Result<LogBounds> Consumer::QueryBounds(const std::string& topic, int32_t partition,
+                                        std::chrono::milliseconds timeout) {
+  LogBounds bounds;
+  // With read_committed the upper one is the last stable offset.
+  const int code = api_->rd_kafka_query_watermark_offsets(client_.get(), topic.c_str(), partition,
+                                                          &bounds.low, &bounds.last_stable,
+                                                          ToMilliseconds(timeout));
+  if (code != 0) {
+    return FromCode(code, Describe(topic, partition) + ": cannot read the watermarks");
+  }
+  bounds.high = bounds.last_stable;
+  if (read_committed_) {
+    Result<int64_t> high = QueryHighWatermark(topic, partition, timeout);
+    if (!high.ok()) {
+      return high.status();
+    }
+    bounds.high = high.value();
+  }
+  return bounds;
+}
+
+void Consumer::ServeEvents() {
+  ServeQueue(main_queue_.get());
+  // Only the group's errors come here. No group is joined, so they stop nothing.
+  ServeQueue(consumer_queue_.get());
+}
+
+void Consumer::ServeQueue(rd_kafka_queue_t* queue) {
+  while (rd_kafka_event_t* polled = api_->rd_kafka_queue_poll(queue, 0)) {
+    const EventHandle event(api_, polled);
+    if (api_->rd_kafka_event_type(polled) == kEventLog) {
+      LogLine line;
+      const char* facility = nullptr;
+      const char* text = nullptr;
+      if (api_->rd_kafka_event_log(polled, &facility, &text, &line.level) == 0) {
+        line.text = std::string(facility) + ": " + text;
+        const std::lock_guard lock(mutex_);
+        log_.push_back(std::move(line));
+        if (log_.size() > kMostLogLines) {
+          log_.pop_front();
+        }
+      }
+    } else if (const int code = api_->rd_kafka_event_error(polled); code != 0) {
+      ClientError error{code, api_->rd_kafka_event_error_string(polled)};
+      const std::lock_guard lock(mutex_);
+      errors_.push_back(std::move(error));
+      if (errors_.size() > kMostErrors) {
+        errors_.pop_front();
+      }
+    }
+  }
+}
+
+std::vector<ClientError> Consumer::Errors() {
+  ServeEvents();
+  const std::lock_guard lock(mutex_);
+  return {errors_.begin(), errors_.end()};
+}
+
+std::vector<LogLine> Consumer::TakeLog() {
+  const std::lock_guard lock(mutex_);
+  std::vector<LogLine> taken(std::make_move_iterator(log_.begin()),
+                             std::make_move_iterator(log_.end()));
+  log_.clear();
+  return taken;
+}
+
+}  // namespace sabot

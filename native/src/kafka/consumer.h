@@ -1,0 +1,93 @@
+// A connection to the brokers that opens partition queues.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kafka/handles.h"
+#include "kafka/librdkafka_api.h"
+#include "status.h"
+
+namespace sabot {
+
+// Something that librdkafka said about its connections; it goes on by itself after most of it.
+struct ClientError {
+  int code = 0;
+  std::string reason;
+};
+
+struct LogLine {
+  int level = 0;  // As syslog's: 3 is an error, 7 is debug.
+  std::string text;
+};
+
+struct LogBounds {
+  int64_t low = -1;
+  int64_t high = -1;
+  int64_t last_stable = -1;
+};
+
+// Owns the client handle. Thread safe; several partitions share one. Whoever reads a partition holds a
+// reference, so that the client outlives its queues.
+class Consumer {
+ public:
+  using Settings = std::map<std::string, std::string>;
+
+  static Result<std::shared_ptr<Consumer>> Make(const Api& api, const Settings& settings);
+  ~Consumer() = default;
+  Consumer(const Consumer&) = delete;
+  Consumer& operator=(const Consumer&) = delete;
+
+  const Api& api() const { return api_; }
+
+  // The partition's own queue: its records never pass the consumer's common one. Call it before
+  // `Assign`, or first records go astray.
+  Result<QueueHandle> OpenQueue(const std::string& topic, int32_t partition);
+  Status Assign(const std::string& topic, int32_t partition, int64_t offset, int32_t leader_epoch);
+  Status Unassign(const std::string& topic, int32_t partition);
+  // Fetches from `offset` next. When it returns, every record fetched before is outdated and its queue
+  // drops it. kState: the partition is not being fetched (yet).
+  Status Seek(const std::string& topic, int32_t partition, int64_t offset);
+
+  Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,
+                                std::chrono::milliseconds timeout);
+
+  // Takes what the client reported since the last call. Cheap if there is nothing.
+  void ServeEvents();
+  // The newest errors of the connections, oldest first; at most kMostErrors.
+  std::vector<ClientError> Errors();
+  // Log lines since the last call; at most kMostLogLines, older ones are dropped.
+  std::vector<LogLine> TakeLog();
+
+  static constexpr size_t kMostErrors = 32;
+  static constexpr size_t kMostLogLines = 1000;
+
+ private:
+  explicit Consumer(Api api) : api_(std::move(api)) {}
+
+  void ServeQueue(rd_kafka_queue_t* queue);
+  PartitionListHandle OnePartition(const std::string& topic, int32_t partition, int64_t offset);
+  // `what` says what failed and where.
+  Status FromError(rd_kafka_error_t* error, const std::string& what);
+  Status FromCode(int code, const std::string& what);
+  Result<int64_t> QueryHighWatermark(const std::string& topic, int32_t partition,
+                                     std::chrono::milliseconds timeout);
+
+  const Api api_;
+  bool read_committed_ = true;
+  std::mutex mutex_;
+  std::deque<ClientError> errors_;  // Guarded by mutex_.
+  std::deque<LogLine> log_;         // Guarded by mutex_.
+  // Freed in reverse order: the queues before their client.
+  ClientHandle client_{nullptr, ClientDeleter{nullptr}};
+  QueueHandle main_queue_;
+  QueueHandle consumer_queue_;
+};
+
+}  // namespace sabot
