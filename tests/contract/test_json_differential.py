@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -19,12 +20,17 @@ from sabot_ray.codecs import json as json_codec
 from sabot_ray.codecs.inference import infer_schema
 from sabot_ray.errors import ConfigError
 from sabot_ray.schema import check_value_schema
-from tests.contract.json_decoding import Decoding, decode_in_python, decode_natively
+from tests.contract.json_decoding import (
+    DECODERS,
+    Decoding,
+    decode_in_python,
+    decode_natively,
+)
 
 _EXAMPLES = int(os.environ.get("SABOT_RAY_EXAMPLES", "0"))
 
 bounded = settings(
-    max_examples=_EXAMPLES or 200,
+    max_examples=_EXAMPLES or 100,
     derandomize=not _EXAMPLES,
     database=None,
     deadline=None,
@@ -178,6 +184,32 @@ _any_value = _one_of(
 )
 
 
+def _mostly(fitting: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return _one_of(fitting=(16, fitting), null=(2, st.just("null")), other=(1, _any_value))
+
+
+def _leaf_value(field: pa.Field[Any]) -> st.SearchStrategy[str]:
+    arrow_type = field.type
+    if field.metadata:
+        return _any_value
+    if pa.types.is_boolean(arrow_type):
+        return st.sampled_from(["true", "false"])
+    if pa.types.is_timestamp(arrow_type):
+        return _quoted(_stamps)
+    if pa.types.is_binary(arrow_type):
+        return _quoted(_base64)
+    if pa.types.is_string(arrow_type):
+        return _quoted()
+    return st.one_of(st.integers(-129, 300).map(str), _numbers)
+
+
+# Made once, because making strategies takes most of the time.
+_LEAF_VALUES = {
+    str(leaf.type) + ("" if leaf.metadata is None else " text"): _mostly(_leaf_value(leaf))
+    for leaf in _LEAVES
+}
+
+
 def _value_of(field: pa.Field[Any]) -> st.SearchStrategy[str]:
     """Values that mostly fit the column."""
     arrow_type: Any = field.type
@@ -187,19 +219,9 @@ def _value_of(field: pa.Field[Any]) -> st.SearchStrategy[str]:
         fitting = _array(_value_of(arrow_type.value_field))
     elif pa.types.is_map(arrow_type):
         fitting = _object({key: _value_of(arrow_type.item_field) for key in _NAMES[:4]}, _any_value)
-    elif field.metadata:
-        fitting = _any_value
-    elif pa.types.is_boolean(arrow_type):
-        fitting = st.sampled_from(["true", "false"])
-    elif pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type):
-        fitting = st.one_of(st.integers(-129, 300).map(str), _numbers)
-    elif pa.types.is_timestamp(arrow_type):
-        fitting = _quoted(_stamps)
-    elif pa.types.is_binary(arrow_type):
-        fitting = _quoted(_base64)
     else:
-        fitting = _quoted()
-    return _one_of(fitting=(16, fitting), null=(2, st.just("null")), other=(1, _any_value))
+        return _LEAF_VALUES[str(arrow_type) + ("" if field.metadata is None else " text")]
+    return _mostly(fitting)
 
 
 @st.composite
@@ -279,6 +301,28 @@ def test_python_decoder_by_columns_and_by_tokens_gives_the_same(case: dict[str, 
 
 def _refuse(*_: object) -> None:
     raise json_codec._Irregular
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@bounded
+@given(_valid_values.map(str.encode).flatmap(_mutated))
+def test_decoder_beyond_every_depth_still_tells_malformed_from_deep(
+    decoder: str, value: bytes
+) -> None:
+    # orjson reads 1024 levels.
+    shallow, deep = (
+        b'{"a":' + b"[" * levels + value + b"]" * levels + b"}" for levels in (900, 1100)
+    )
+    try:
+        orjson.loads(shallow)
+        reason = "nested deeper than 128 levels"
+    except orjson.JSONDecodeError:
+        reason = "malformed JSON"
+    schema = pa.schema([("b", pa.int64())])
+
+    decoding = DECODERS[decoder]([shallow, deep], schema)
+
+    assert decoding.rejected == [(0, "$", reason), (1, "$", reason)]
 
 
 @bounded
