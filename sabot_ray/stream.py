@@ -300,13 +300,14 @@ class Stream:
                 missing -= batches[-1].num_rows
                 if missing == 0:
                     break
-            return _table(batches, run).combine_chunks().to_batches()[0]
+            return pa.concat_batches(batches) if batches else _no_rows(run)
 
     def collect(self) -> pa.Table:
         """Return all rows of a bounded stream as a table."""
         self._check_bounded("collect")
         with self._look() as run:
-            return _table(list(run), run)
+            batches = list(run)
+            return pa.Table.from_batches(batches or [_no_rows(run)])
 
     def count(self) -> int:
         """Return the number of rows of a bounded stream; no batch leaves the readers."""
@@ -335,12 +336,9 @@ class Stream:
             )
 
 
-def _table(batches: list[pa.RecordBatch], run: StreamRun) -> pa.Table:
-    schema = run.schema
-    if schema is None:
-        # A map without a single row: its result is not known.
-        schema = pa.schema([])
-    return pa.Table.from_batches(batches, schema)
+def _no_rows(run: StreamRun) -> pa.RecordBatch:
+    # A map that never saw a row gives columns that nobody knows.
+    return pa.RecordBatch.from_pylist([], run.schema or pa.schema([]))
 
 
 def _check_choice(

@@ -141,7 +141,7 @@ class KafkaGroupStore:
 
     def _refused(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, f"{self._where}: commit")
-        if isinstance(found, Fenced) or error.fatal():
+        if isinstance(found, Fenced) or _is_final(error):
             self._fail(self._fenced(error.str()))
             self.check()
         raise CommitFailed(found.message, found.code, found.name, retriable=found.retriable)
@@ -182,7 +182,7 @@ class KafkaGroupStore:
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, self._where)
-        if error.fatal() or isinstance(found, Fenced):
+        if _is_final(error) or isinstance(found, Fenced):
             self._fail(self._fenced(error.str()))
         elif not self._joined and not found.retriable:
             self._fail(found)
@@ -256,3 +256,8 @@ class KafkaGroupStore:
     ) -> None:
         # A rebalance, or a session that expired: commits are refused until we are assigned anew.
         consumer.unassign()
+
+
+def _is_final(error: confluent_kafka.KafkaError) -> bool:
+    # A refused heartbeat comes as _FATAL, for which fatal() is false.
+    return error.fatal() or error.code() == confluent_kafka.KafkaError._FATAL

@@ -188,6 +188,7 @@ class StreamRun:
             state,
             self._options.backend,
             self._options.group_id,
+            self._plan.reader.spec.columns,
             tuple(
                 PartitionStatus(
                     topic=partition.topic,

@@ -44,12 +44,14 @@ class RunStatus:
             ``"CLOSED"``.
         backend: ``"native"`` or ``"aiokafka"``.
         group_id: The consumer group, if there is one.
+        columns: The columns that the readers build out of each record.
         partitions: One entry for each partition.
     """
 
     state: str
     backend: str
     group_id: str | None
+    columns: tuple[str, ...]
     partitions: tuple[PartitionStatus, ...]
 
     @property
@@ -70,7 +72,10 @@ class RunStatus:
     def __rich__(self) -> Table:
         """Show the partitions as a table."""
         group = f", group {self.group_id!r}" if self.group_id else ""
-        table = Table(title=f"{self.state}: {self.backend} backend{group}")
+        table = Table(
+            title=f"{self.state}: {self.backend} backend{group}",
+            caption=f"columns read: {', '.join(self.columns)}",
+        )
         table.add_column("partition")
         for name in ("position", "committed", "end", "rows", "MiB", "skipped", "restarts"):
             table.add_column(name, justify="right")

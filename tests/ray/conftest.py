@@ -1,0 +1,28 @@
+"""What the tests of streams share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sabot_ray import Stream
+from sabot_ray.kafka.source import Backend
+from tests.servers import KafkaBroker
+
+ReadTopic = Callable[..., Stream]
+
+
+@pytest.fixture
+def read_topic(broker: KafkaBroker, backend: Backend, ray_session: None) -> ReadTopic:
+    """`Stream.from_kafka` on the shared broker, with the test's backend."""
+
+    def make(topic: str, *args: Any, **options: Any) -> Stream:
+        stream = Stream.from_kafka(
+            broker.bootstrap_servers, topic, *args, **{"backend": backend, **options}
+        )
+        assert stream.backend == backend
+        return stream
+
+    return make
