@@ -4,10 +4,9 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython.operator cimport dereference as deref
-from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libcpp cimport bool as cbool
 from libcpp.map cimport map as cmap
 from libcpp.memory cimport shared_ptr, unique_ptr
@@ -33,7 +32,7 @@ cdef extern from "arrow/c_data.h" nogil:
     struct ArrowSchema:
         pass
     struct ArrowArray:
-        void (*release)(ArrowArray*)
+        pass
 
 
 cdef extern from "status.h" namespace "sabot" nogil:
@@ -274,37 +273,9 @@ def versions() -> dict[str, str]:
 # --- batches -------------------------------------------------------------------------------------
 
 
-cdef void _free_array(object capsule) noexcept:
-    cdef ArrowArray* array = <ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
-    # The importer clears it when it takes the array over.
-    if array.release != NULL:
-        array.release(array)
-    free(array)
-
-
-cdef class _ExportedBatch:
-    """Hands one record batch over by the Arrow PyCapsule interface."""
-
-    cdef object schema
-    cdef object array
-
-    def __arrow_c_array__(self, requested_schema=None):
-        return self.schema.__arrow_c_schema__(), self.array
-
-
-cdef ArrowArray* _new_array() except NULL:
-    cdef ArrowArray* array = <ArrowArray*>malloc(sizeof(ArrowArray))
-    if array == NULL:
-        raise MemoryError
-    array.release = NULL
-    return array
-
-
 cdef object _import_batch(ArrowArray* array, object schema):
-    cdef _ExportedBatch exported = _ExportedBatch()
-    exported.schema = schema
-    exported.array = PyCapsule_New(array, "arrow_array", _free_array)
-    return pa.record_batch(exported)
+    # Not by the capsules: importing the schema with it would rename the fields of maps.
+    return pa.RecordBatch._import_from_c(<uintptr_t>array, schema)
 
 
 cdef const ArrowSchema* _schema_pointer(object capsule) except NULL:
@@ -354,12 +325,23 @@ cdef class Consumer:
         with nogil:
             self._consumer.reset()
 
+    cdef shared_ptr[CppConsumer] _opened(self) except *:
+        if not self._consumer:
+            raise KafkaError("the client is closed")
+        return self._consumer
+
+    def close(self) -> None:
+        """Free the client once its partitions are closed. Idempotent."""
+        cdef shared_ptr[CppConsumer] consumer = move(self._consumer)
+        with nogil:
+            consumer.reset()
+
     def watermarks(self, topic: str, partition: int, timeout_s: float) -> Watermarks:
         """Ask the broker for the bounds of a partition's log."""
         cdef string name = topic.encode()
         cdef int32_t number = partition
         cdef int64_t timeout_ms = int(timeout_s * 1000)
-        cdef shared_ptr[CppConsumer] consumer = self._consumer
+        cdef shared_ptr[CppConsumer] consumer = self._opened()
         cdef Result[LogBounds] asked
         with nogil:
             asked = deref(consumer).QueryBounds(name, number, milliseconds(timeout_ms))
@@ -370,6 +352,8 @@ cdef class Consumer:
 
     def client_errors(self) -> list[KafkaError]:
         """Return the newest errors of the connections, oldest first; the client retries after most."""
+        if not self._consumer:
+            return []
         return [
             from_librdkafka(error.code, error_name(error.code), _text(error.reason))
             for error in deref(self._consumer).Errors()
@@ -377,6 +361,8 @@ cdef class Consumer:
 
     def take_log(self) -> list[tuple[int, str]]:
         """Return the client's log since the last call: syslog's level, and the text."""
+        if not self._consumer:
+            return []
         return [(line.level, _text(line.text)) for line in deref(self._consumer).TakeLog()]
 
 
@@ -441,7 +427,7 @@ cdef class PartitionPipeline:
         options.skip_decode_errors = skip_decode_errors
         options.max_batch_bytes = max_batch_bytes
         options.linger = microseconds(linger_us)
-        cdef shared_ptr[CppConsumer] client = consumer._consumer
+        cdef shared_ptr[CppConsumer] client = consumer._opened()
         cdef Result[unique_ptr[CppPartitionPipeline]] opened
         with nogil:
             opened = CppPartitionPipeline.Open(client, deref(fields), move(options))
@@ -460,17 +446,16 @@ cdef class PartitionPipeline:
         cdef int64_t slice_ms
         cdef int64_t position = deref(self._pipeline).position()
         cdef Status status
-        cdef ArrowArray* array = _new_array()
+        cdef ArrowArray array
         # In slices, so that Ctrl-C is heard.
         while True:
             slice_ms = min(left_ms, 500)
             left_ms -= slice_ms
             with nogil:
-                status = deref(self._pipeline).Poll(rows, milliseconds(slice_ms), array)
+                status = deref(self._pipeline).Poll(rows, milliseconds(slice_ms), &array)
             if not status.ok():
-                free(array)
                 raise _error(status, self._topic, self._partition)
-            batch = _import_batch(array, self.schema)
+            batch = _import_batch(&array, self.schema)
             if (
                 batch.num_rows
                 or left_ms == 0
@@ -479,7 +464,6 @@ cdef class PartitionPipeline:
             ):
                 return batch
             PyErr_CheckSignals()
-            array = _new_array()
 
     def position(self) -> int:
         """Return the next offset to fetch."""
@@ -580,6 +564,6 @@ def decode_json(
                 (index, _text(failure.value().field), _text(failure.value().reason)))
             if on_decode_error == "fail":
                 break
-    cdef ArrowArray* array = _new_array()
-    deref(batch).Export(array)
-    return _import_batch(array, schema), rejected, _counts(deref(batch).decoder().UnknownFields())
+    cdef ArrowArray array
+    deref(batch).Export(&array)
+    return _import_batch(&array, schema), rejected, _counts(deref(batch).decoder().UnknownFields())

@@ -140,6 +140,7 @@ class LibrdkafkaClient:
         """Close the sources and the connections. Idempotent, at most about a second."""
         for source in tuple(self._sources):
             source.close()
+        self._consumer.close()
 
 
 class LibrdkafkaSource:

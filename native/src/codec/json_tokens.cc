@@ -28,7 +28,7 @@ bool JsonTokens::Grow(size_t capacity) {
 }
 
 bool JsonTokens::Index(std::string_view text) {
-  if (text.size() > capacity_ && !Grow(text.size() * 2)) {
+  if (text.empty() || (text.size() > capacity_ && !Grow(text.size() * 2))) {
     return false;
   }
   const simdjson::error_code error =
