@@ -91,8 +91,12 @@ def _rows(table: pa.Table) -> Table:
             justify="right" if numeric else "left",
         )
     for row in table.slice(0, 5).to_pylist():
-        shown.add_row(*(f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
-                        for value in row.values()))
+        shown.add_row(
+            *(
+                f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+                for value in row.values()
+            )
+        )
     return shown
 
 

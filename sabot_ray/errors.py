@@ -19,9 +19,10 @@
     ├── DecodeError                         a record does not fit the schema
     └── ReaderFailed                        a reader actor cannot be started or kept alive
 
-Every error survives pickling with its attributes, so it crosses a Ray actor boundary unchanged: every
-constructor argument after the message has a default, and ``__reduce__`` carries the instance's state.
-Messages say what happened, where, and what to do; they never hold a key, a value or a credential.
+Every error survives pickling with its attributes, so it crosses a Ray actor boundary unchanged:
+every constructor argument after the message has a default, and ``__reduce__`` carries the
+instance's state. Messages say what happened, where, and what to do; they never hold a key, a value
+or a credential.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ class DecodeError(SabotRayError):
         topic: The topic.
         partition: The partition.
         offset: The record's offset.
-        field: Path of the offending field, for example ``"$.items[2].price"``; ``"$"`` is the whole value.
+        field: Path of the offending field, for example ``"$.items[2].price"``; ``"$"`` is the whole
+            value.
         reason: What is wrong with it, for example ``"expected a number, found a string"``.
     """
 
@@ -197,7 +199,8 @@ class ReaderFailed(SabotRayError):
     """A reader actor could not be scheduled, or dies faster than it makes progress."""
 
 
-#: librdkafka's error codes (negative: its own; else Kafka's) -> class. Any other code is a plain KafkaError.
+#: librdkafka's error codes (negative: its own; else Kafka's) -> class. Any other code is a plain
+#: KafkaError.
 _LIBRDKAFKA_CODES: dict[int, type[KafkaError]] = {
     -195: BrokerUnavailable,  # _TRANSPORT
     -193: BrokerUnavailable,  # _RESOLVE

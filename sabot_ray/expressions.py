@@ -1,6 +1,7 @@
 """Traces a predicate like ``lambda b: b["amount"] > 1000.0`` into a pyarrow expression.
 
-A traced predicate runs inside Arrow, and the columns that it needs are known before anything is read.
+A traced predicate runs inside Arrow, and the columns that it needs are known before anything is
+read.
 """
 
 from __future__ import annotations
@@ -133,9 +134,9 @@ def _attempt(predicate: Predicate, column: Callable[[str], Any]) -> pc.Expressio
 def trace(predicate: Predicate) -> pc.Expression | None:
     """Turn a predicate over a record batch into an expression, if it can be said as one.
 
-    Traced are ``b[name]``, nested ``b[name][field]``, comparisons, arithmetic, ``&``, ``|``, ``~``, the
-    methods of `pyarrow.compute.Expression` (``isin``, ``is_null``, ...) and `pyarrow.compute` functions.
-    The predicate is called here and now: values that it captures are frozen.
+    Traced are ``b[name]``, nested ``b[name][field]``, comparisons, arithmetic, ``&``, ``|``, ``~``,
+    the methods of `pyarrow.compute.Expression` (``isin``, ``is_null``, ...) and `pyarrow.compute`
+    functions. The predicate is called here and now: values that it captures are frozen.
 
     Args:
         predicate: A function of one record batch.
@@ -144,9 +145,9 @@ def trace(predicate: Predicate) -> pc.Expression | None:
         The expression; None if the predicate must be called with real batches.
 
     Raises:
-        ConfigError: The predicate uses ``and``, ``or``, ``not``, ``in`` or ``bool()`` on a column, or
-            compares one with ``==`` or ``!=`` next to something that cannot be traced: on a real batch
-            both would quietly mean something else.
+        ConfigError: The predicate uses ``and``, ``or``, ``not``, ``in`` or ``bool()`` on a column,
+            or compares one with ``==`` or ``!=`` next to something that cannot be traced: on a real
+            batch both would quietly mean something else.
     """
     # Plain fields first: pyarrow's functions take those only.
     expression = _attempt(predicate, pc.field)
@@ -210,4 +211,6 @@ def _check(expression: pc.Expression, schema: pa.Schema) -> None:
             # "No match for FieldRef.Nested(FieldRef.Name(a) FieldRef.Name(b)) in a: ..."
             path = re.findall(r"FieldRef\.Name\((.*?)\)", text.split(" in ", 1)[0])
             raise _missing(path, schema) from None
-        raise ConfigError(f"filter: the predicate {expression} does not fit the columns: {text}") from None
+        raise ConfigError(
+            f"filter: the predicate {expression} does not fit the columns: {text}"
+        ) from None

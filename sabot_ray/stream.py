@@ -43,7 +43,8 @@ _MIB = 1 << 20
 class Stream:
     """An immutable plan: a Kafka topic, and operators on its record batches.
 
-    Lazy: nothing connects until it is run. Operators give a new stream, so a plan may be branched, and
+    Lazy: nothing connects until it is run. Operators give a new stream, so a plan may be branched,
+        and
     each run starts from the plan anew.
     """
 
@@ -81,38 +82,43 @@ class Stream:
         """Read a topic as typed record batches.
 
         Args:
-            bootstrap_servers: ``"host:port"``, several with commas between, a list, or a `KafkaConfig`.
+            bootstrap_servers: ``"host:port"``, several with commas between, a list, or a
+                `KafkaConfig`.
             topic: The topic; all its partitions are read, one Ray actor for each.
             group_id: Consumer group that keeps the progress. Without one nothing is committed.
             codec_type: How values are encoded: ``"json"`` (`docs/json.md` is the mapping).
-            use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the same
-                results.
+            use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the
+                same results.
             backend: The same choice by name; a named backend is never replaced.
-            schema: The value columns: a schema, or name -> type. Default: inferred once, when the stream
-                starts, from a sample of every partition, and then fixed.
+            schema: The value columns: a schema, or name -> type. Default: inferred once, when the
+                stream starts, from a sample of every partition, and then fixed.
             start: ``"committed"`` (default with a group; where nothing is committed,
-                ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, or an offset.
+                ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, or an
+                offset.
             end: None reads on for ever; ``"latest"`` is the last stable offset at the start; or an
                 offset, which is not read itself.
-            batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand, so
-                batches are small while the topic is slow.
+            batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand,
+                so batches are small while the topic is slow.
             max_batch_bytes: Most bytes of keys and values in a batch.
-            linger_s: Seconds to wait for more records before a batch that is not full is handed over.
+            linger_s: Seconds to wait for more records before a batch that is not full is handed
+                over.
             metadata: Whether to add the ``_kafka_...`` columns, or the names of those to add.
             tombstones: ``"keep"`` gives a null value as a row of nulls, ``"skip"`` drops it.
-            unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning for
-                each name) or ``"fail"``.
+            unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning
+                for each name) or ``"fail"``.
             error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
             memory_per_reader: Bytes that each reader declares to Ray; half of it is prefetch.
             sample_records: Records to infer the schema from, over all partitions.
-            stream_id: Identity of the stream in the group; one driver at a time runs it. Default: the
-                group id.
-            max_in_flight_bytes: Limit of the batches that are asked for, under way, or delivered and not
-                acknowledged. Default: a quarter of Ray's object store.
-            ray_remote_args: Ray's options of the reader actors, for example ``{"resources": {...}}``.
-            kafka_settings: Settings of a Kafka consumer, as ``fetch_min_bytes`` or ``fetch.min.bytes``;
-                also ``auto_offset_reset``, ``enable_auto_commit`` and ``auto_commit_interval_ms``.
+            stream_id: Identity of the stream in the group; one driver at a time runs it. Default:
+                the group id.
+            max_in_flight_bytes: Limit of the batches that are asked for, under way, or delivered
+                and not acknowledged. Default: a quarter of Ray's object store.
+            ray_remote_args: Ray's options of the reader actors, for example ``{"resources":
+                {...}}``.
+            kafka_settings: Settings of a Kafka consumer, as ``fetch_min_bytes`` or
+                ``fetch.min.bytes``; also ``auto_offset_reset``, ``enable_auto_commit`` and
+                ``auto_commit_interval_ms``.
 
         Raises:
             ConfigError: An option is wrong.
@@ -208,9 +214,10 @@ class Stream:
     def filter(self, predicate: Callable[[pa.RecordBatch], Any]) -> Stream:
         """Keep the rows for which a predicate is true; null counts as false.
 
-        A predicate over ``b["name"]`` with comparisons, arithmetic, ``&``, ``|``, ``~``, ``.isin()`` and
-        `pyarrow.compute` functions becomes an Arrow expression, here and now: values that it captures
-        are frozen. Any other is called with each `pyarrow.RecordBatch` and must return a boolean array.
+        A predicate over ``b["name"]`` with comparisons, arithmetic, ``&``, ``|``, ``~``,
+        ``.isin()`` and `pyarrow.compute` functions becomes an Arrow expression, here and now:
+        values that it captures are frozen. Any other is called with each `pyarrow.RecordBatch` and
+        must return a boolean array.
 
         Args:
             predicate: For example ``lambda b: b["amount"] > 1000.0``.
@@ -233,11 +240,13 @@ class Stream:
         After a failure the function may run again for the same records.
 
         Args:
-            function: Gets a `pyarrow.RecordBatch` with at least one row and returns one, with the same
-                schema every time.
+            function: Gets a `pyarrow.RecordBatch` with at least one row and returns one, with the
+                same schema every time.
         """
         if not callable(function):
-            raise ConfigError(f"map: expected a function of a batch, found {type(function).__name__}")
+            raise ConfigError(
+                f"map: expected a function of a batch, found {type(function).__name__}"
+            )
         return self._with(Map(function))
 
     def select(self, *names: str) -> Stream:

@@ -44,7 +44,10 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     "client.id": _same("client.id", str, "client_id"),
     "client.rack": _same("client.rack", str),
     "client.dns.lookup": _Setting(
-        str, "client.dns.lookup", None, ("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only")
+        str,
+        "client.dns.lookup",
+        None,
+        ("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"),
     ),
     "broker.address.family": _Setting(str, "broker.address.family", None, ("any", "v4", "v6")),
     "broker.address.ttl": _same("broker.address.ttl"),
@@ -74,7 +77,9 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     "socket.max.fails": _same("socket.max.fails"),
     "connections.max.idle.ms": _same("connections.max.idle.ms", int, "connections_max_idle_ms"),
     "metadata.max.age.ms": _same("metadata.max.age.ms", int, "metadata_max_age_ms", 1),
-    "topic.metadata.refresh.interval.ms": _same("topic.metadata.refresh.interval.ms", int, None, -1),
+    "topic.metadata.refresh.interval.ms": _same(
+        "topic.metadata.refresh.interval.ms", int, None, -1
+    ),
     "reconnect.backoff.ms": _same("reconnect.backoff.ms"),
     "reconnect.backoff.max.ms": _same("reconnect.backoff.max.ms"),
     "retry.backoff.ms": _same("retry.backoff.ms", int, "retry_backoff_ms", 1),
@@ -213,8 +218,8 @@ def _check_servers(servers: Any) -> str:
 class KafkaConfig:
     """How to reach the brokers, in Kafka's own names.
 
-    Names may be spelled ``fetch.min.bytes`` or ``fetch_min_bytes``. Everything is checked here, before
-    any connection.
+    Names may be spelled ``fetch.min.bytes`` or ``fetch_min_bytes``. Everything is checked here,
+    before any connection.
 
     Args:
         bootstrap_servers: ``"host:port"``, several with commas between, or a list of them.

@@ -64,7 +64,10 @@ class ConfluentClusterClient:
 
     def _on_client_error(self, error: confluent_kafka.KafkaError) -> None:
         # _ALL_BROKERS_DOWN only repeats what the errors before it told in detail.
-        if self._client_error is None or error.code() != confluent_kafka.KafkaError._ALL_BROKERS_DOWN:
+        if (
+            self._client_error is None
+            or error.code() != confluent_kafka.KafkaError._ALL_BROKERS_DOWN
+        ):
             self._client_error = error
 
     def _unavailable(self, what: str, error: confluent_kafka.KafkaError) -> KafkaError:
@@ -141,7 +144,9 @@ class ConfluentClusterClient:
         values: dict[int, list[bytes | None]] = {partition: [] for partition in sorted(ranges)}
         rounds = itertools.zip_longest(*(ranges[partition] for partition in values))
         for wanted in rounds:
-            due = {p: r for p, r in zip(values, wanted, strict=True) if r is not None and r[0] < r[1]}
+            due = {
+                p: r for p, r in zip(values, wanted, strict=True) if r is not None and r[0] < r[1]
+            }
             for partition, found in self._read(topic, due, records).items():
                 values[partition] += found
         self._consumer.unassign()

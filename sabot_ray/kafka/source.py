@@ -27,7 +27,8 @@ class SourceSpec:
         topic: The topic to read.
         codec: How values become columns; holds the schema of the value columns.
         columns: Names of the columns to build, in order: fields of the codec's schema and metadata
-            columns (`sabot_ray.schema.METADATA_FIELDS`). Every document is validated whole all the same.
+            columns (`sabot_ray.schema.METADATA_FIELDS`). Every document is validated whole all the
+            same.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
         on_decode_error: ``"fail"`` or ``"skip"``.
         max_batch_bytes: A batch is closed once the keys and values in it reach this many bytes.
@@ -49,7 +50,8 @@ class SourceSpec:
 class PartitionSource(Protocol):
     """Reads the half-open range ``[start_offset, end_offset)`` of one partition, in offset order.
 
-    Not thread safe, but for `close`, which may be called from any thread and wakes a blocked `poll`.
+    Not thread safe, but for `close`, which may be called from any thread and wakes a blocked
+    `poll`.
     """
 
     @property
@@ -59,20 +61,23 @@ class PartitionSource(Protocol):
     def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
         """Return the next records, in offset order.
 
-        The batch is handed over as soon as no further record is at hand, or a limit is reached. Each
-        record in the fetched range is exactly one row, unless the spec says that it is dropped.
+        The batch is handed over as soon as no further record is at hand, or a limit is reached.
+        Each record in the fetched range is exactly one row, unless the spec says that it is
+        dropped.
 
         Args:
             max_rows: Upper limit of rows in the batch.
             timeout_s: Longest time to wait for the first record.
 
         Returns:
-            A batch with the source's schema; zero rows if nothing arrived in time, or if all that was
-            fetched was dropped or not a record. Never "the end": that is ``position() >= end_offset``.
+            A batch with the source's schema; zero rows if nothing arrived in time, or if all that
+            was fetched was dropped or not a record. Never "the end": that is ``position() >=
+            end_offset``.
 
         Raises:
-            DecodeError: A value does not fit the schema and the policy is "fail"; the rows before it
-                were returned first, and `position` is the record's offset. Raised again on each call.
+            DecodeError: A value does not fit the schema and the policy is "fail"; the rows before
+                it were returned first, and `position` is the record's offset. Raised again on each
+                call.
             OffsetOutOfRange: The position is not in the log (any more).
             KafkaError: The client reported an error that it does not retry. Outages are none: they
                 look like an idle topic here, and the client goes on by itself.
@@ -81,9 +86,9 @@ class PartitionSource(Protocol):
     def position(self) -> int:
         """Return the next offset to fetch: after the last returned row, and past what is no record.
 
-        It moves over control records, aborted transactions and compacted gaps also when no row comes
-        with them, and stops at ``end_offset``. ``[position() before a poll, position() after it)`` is
-        the range which that poll's batch covers.
+        It moves over control records, aborted transactions and compacted gaps also when no row
+        comes with them, and stops at ``end_offset``. ``[position() before a poll, position() after
+        it)`` is the range which that poll's batch covers.
         """
 
     def watermarks(self) -> Watermarks:

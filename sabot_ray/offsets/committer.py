@@ -19,8 +19,8 @@ ATTEMPT_TIMEOUT_S = 5.0
 class Committer:
     """Hands staged offsets to a store, from a thread of its own and on demand.
 
-    A commit that fails for a passing reason is logged and tried again with the next one: offsets only
-    grow, so nothing is owed. A commit that fails for good is raised by `check` and `flush`.
+    A commit that fails for a passing reason is logged and tried again with the next one: offsets
+    only grow, so nothing is owed. A commit that fails for good is raised by `check` and `flush`.
 
     Args:
         store: Where to commit.

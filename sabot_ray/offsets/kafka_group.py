@@ -1,9 +1,9 @@
 """Progress in a Kafka consumer group, owned through confluent-kafka.
 
-The driver is the group's single static member: its partitions are assigned and paused, so the member
-fetches nothing, but every commit carries its generation. A second driver with the same stream id
-takes the membership over, and the broker refuses the first one's commits from then on. Plain commits
-of consumers that only ``assign()`` are fenced by nothing.
+The driver is the group's single static member: its partitions are assigned and paused, so the
+member fetches nothing, but every commit carries its generation. A second driver with the same
+stream id takes the membership over, and the broker refuses the first one's commits from then on.
+Plain commits of consumers that only ``assign()`` are fenced by nothing.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ class KafkaGroupStore:
         assert self._consumer is not None
         try:
             while not self._closing.is_set() and self._failure is None:
-                # confluent-kafka lets one thread at a time into a client, and a poll keeps the others
-                # out for ever: so this thread commits, too.
+                # confluent-kafka lets one thread at a time into a client, and a poll keeps the
+                # others out for ever: so this thread commits, too.
                 while self._requests:
                     self._commit(self._consumer, self._requests.popleft())
                 record = self._consumer.poll(_POLL_S)
@@ -214,9 +214,7 @@ class KafkaGroupStore:
     ) -> None:
         lacking = self._partitions - {p.partition for p in assigned}
         # Absolute offsets: else the member itself looks up offsets, and fails where there are none.
-        consumer.assign(
-            [confluent_kafka.TopicPartition(p.topic, p.partition, 0) for p in assigned]
-        )
+        consumer.assign([confluent_kafka.TopicPartition(p.topic, p.partition, 0) for p in assigned])
         consumer.pause(list(assigned))
         if lacking:
             self._fail(

@@ -14,7 +14,8 @@ Offsets = Mapping[TopicPartition, int]
 class OffsetStore(Protocol):
     """Keeps the committed offsets of one stream, and refuses an owner that was replaced.
 
-    A committed offset is the next offset to read. One driver at a time owns the stream; the newest wins.
+    A committed offset is the next offset to read. One driver at a time owns the stream; the newest
+    wins.
     """
 
     def acquire(self) -> Offsets:

@@ -1,12 +1,11 @@
 """Starts the readers of a run, routes their batches, follows the cursors and replaces dead readers.
 
-Runs in the driver's thread: every call of `Coordinator.next` does a little of all of it. Data stays in
-the object store; what passes here is a small description of each batch.
+Runs in the driver's thread: every call of `Coordinator.next` does a little of all of it. Data stays
+in the object store; what passes here is a small description of each batch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -25,7 +24,14 @@ from sabot_ray.errors import (
     SabotRayError,
 )
 from sabot_ray.kafka.metadata import OffsetRange
-from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, BatchInfo, Reader, ReaderPlan
+from sabot_ray.runtime.reader import (
+    ACTOR_OPTIONS,
+    Assignment,
+    BatchInfo,
+    Failure,
+    Reader,
+    ReaderPlan,
+)
 from sabot_ray.types import SourceStats, TopicPartition
 
 logger = logging.getLogger("sabot_ray.runtime")
@@ -205,14 +211,17 @@ class Coordinator:
         """Fetch the batch of a range that `next` returned, which then counts as delivered.
 
         Returns:
-            The batch; None if it is gone with its node: it is read again and comes with a later `next`.
+            The batch; None if it is gone with its node: it is read again and comes with a later
+            `next`.
         """
         reader = self._reader_of(routed)
         assert routed.ref is not None
         try:
             batch: pa.RecordBatch = ray.get(routed.ref)
         except RayError as error:
-            self._reread(reader, f"its batch at offset {routed.info.start_offset} is lost ({error})")
+            self._reread(
+                reader, f"its batch at offset {routed.info.start_offset} is lost ({error})"
+            )
             return None
         self._note_delivered(reader, routed)
         return batch
@@ -332,9 +341,7 @@ class Coordinator:
 
     def _collect(self, wait_s: float) -> None:
         """Take the answers that have come; wait for one where none has."""
-        waiting = {
-            reader.calls[0].answer: reader for reader in self._in_turn() if reader.calls
-        }
+        waiting = {reader.calls[0].answer: reader for reader in self._in_turn() if reader.calls}
         if not waiting:
             # Everything is handed out and nothing acknowledged yet.
             time.sleep(min(wait_s, 0.01))
@@ -351,23 +358,18 @@ class Coordinator:
         reader.waiting_since = time.monotonic()
         reader.ping = None
         try:
-            info: BatchInfo | None = ray.get(call.answer)
-        except RayTaskError as error:
-            if call.batch is not None:
-                # It holds the same error, which Ray would print if nobody looked at it.
-                with contextlib.suppress(RayError):
-                    ray.get(call.batch)
-            raise self._inner(error, reader) from error
+            answer: BatchInfo | Failure | None = ray.get(call.answer)
+        except RayTaskError:
+            raise
         except RayError as error:
             self._replace(reader, _first_line(error))
             return
-        if call.batch is None or info is None:
-            return
-        self._route(reader, info, call.batch)
+        if isinstance(answer, Failure):
+            raise self._error_of(answer, reader)
+        if answer is not None and call.batch is not None:
+            self._route(reader, answer, call.batch)
 
-    def _route(
-        self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]
-    ) -> None:
+    def _route(self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]) -> None:
         progress = reader.progress
         if info.start_offset != progress.routed_offset:
             raise SabotRayError(
@@ -408,7 +410,9 @@ class Coordinator:
         ready, _ = ray.wait([answer], timeout=0)
         if not ready:
             if now - asked_at > PING_TIMEOUT_S:
-                self._replace(reader, f"it gave no sign of life for {now - reader.waiting_since:.0f} s")
+                self._replace(
+                    reader, f"it gave no sign of life for {now - reader.waiting_since:.0f} s"
+                )
             return
         reader.ping = None
         try:
@@ -440,19 +444,18 @@ class Coordinator:
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
 
-    def _inner(self, error: RayTaskError, reader: _ReaderHandle) -> BaseException:
-        """Return the error that a reader raised, without Ray's wrapping where it is ours."""
-        cause = error.cause
+    def _error_of(self, failure: Failure, reader: _ReaderHandle) -> Exception:
+        error = failure.to_error()
         partition, progress = reader.partition, reader.progress
-        if isinstance(cause, OffsetOutOfRange):
+        if isinstance(error, OffsetOutOfRange):
             return DataLoss(
-                f"{cause}; the records from offset {progress.routed_offset} on were deleted before they "
+                f"{error}; the records from offset {progress.routed_offset} on were deleted before they "
                 "were read, or the log was truncated",
                 partition.topic,
                 partition.partition,
                 progress.routed_offset,
             )
-        return cause if isinstance(cause, SabotRayError) else error
+        return error
 
     def _warn_of(self, progress: PartitionProgress, partition: TopicPartition) -> None:
         """Log what the readers met, with restraint."""

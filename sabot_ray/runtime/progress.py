@@ -63,7 +63,9 @@ class RunProgress:
             self._bar = Progress(
                 TextColumn("reading"),
                 BarColumn(),
-                TextColumn("{task.percentage:>3.0f}% of {task.total:,} offsets, {task.fields[rate]}"),
+                TextColumn(
+                    "{task.percentage:>3.0f}% of {task.total:,} offsets, {task.fields[rate]}"
+                ),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from ray import cloudpickle
 
+from sabot_ray.errors import ReaderFailed, SabotRayError
 from sabot_ray.kafka.source import (
     Backend,
     PartitionSource,
@@ -80,6 +83,44 @@ class BatchInfo:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An error of a reader as a value: Ray prints every raised one that nobody fetches.
+
+    Attributes:
+        pickled: The exception; empty if it cannot be pickled.
+        summary: Its type and text.
+        traceback: Where it was raised.
+    """
+
+    pickled: bytes
+    summary: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Describe an exception."""
+        try:
+            pickled = cloudpickle.dumps(error)
+        except Exception:  # noqa: BLE001 - a user's exception may hold anything
+            pickled = b""
+        lines = traceback.format_exception(error)
+        return cls(pickled, f"{type(error).__qualname__}: {error}", "".join(lines))
+
+    def to_error(self) -> Exception:
+        """Return the exception, with the reader's traceback as a note where it is not one of ours."""
+        try:
+            error = cloudpickle.loads(self.pickled) if self.pickled else None
+        except Exception:  # noqa: BLE001 - a user's exception may fail to be built
+            error = None
+        if isinstance(error, SabotRayError):
+            return error
+        if not isinstance(error, Exception):
+            error = ReaderFailed(f"an error that cannot be pickled, in a reader: {self.summary}")
+        error.add_note(f"In the reader:\n{self.traceback}")
+        return error
+
+
+@dataclass(frozen=True)
 class ReaderStatus:
     """What a reader is doing.
 
@@ -93,7 +134,7 @@ class ReaderStatus:
 
 
 class Reader:
-    """Reads the partitions that it is given; runs as a Ray actor, but needs no Ray itself.
+    """Reads the partition that it is given; runs as a Ray actor.
 
     `open` and `next_batch` are called one at a time (concurrency group ``data``); `status` and
     `close` at any time (group ``control``). The constructor does nothing that can fail: an actor whose
@@ -107,30 +148,33 @@ class Reader:
         self._source: PartitionSource | None = None
         self._assignment: Assignment | None = None
         self._closing = threading.Event()
-        self._failed = False
+        self._failure: Failure | None = None
         self._activity = ("idle", time.monotonic())
 
     def __repr__(self) -> str:
         """Name the partition: Ray puts this before the actor's log lines."""
         return self._label
 
-    def open(self, plan: ReaderPlan, assignment: Assignment) -> None:
+    def open(self, plan: ReaderPlan, assignment: Assignment) -> Failure | None:
         """Start reading; called once, before any `next_batch`.
 
-        Raises:
-            BackendUnavailable: The plan's backend cannot be loaded on this node.
-            KafkaError: The client refuses its settings.
+        Returns:
+            What went wrong, for example `BackendUnavailable` on this node; None if nothing did.
         """
         self._label = f"Reader({assignment.partition})"
         self._plan = plan
         self._assignment = assignment
         spec = plan.spec
-        self._client = connect_source_client(plan.backend, spec.config, spec.prefetch_bytes)
-        self._source = self._client.open_source(
-            spec, assignment.partition.partition, assignment.start_offset, assignment.end_offset
-        )
+        try:
+            self._client = connect_source_client(plan.backend, spec.config, spec.prefetch_bytes)
+            self._source = self._client.open_source(
+                spec, assignment.partition.partition, assignment.start_offset, assignment.end_offset
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
+            self._failure = Failure.of(error)
+        return self._failure
 
-    def next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo | None]:
+    def next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo | Failure]:
         """Return the next batch and what it covers.
 
         Args:
@@ -138,21 +182,14 @@ class Reader:
 
         Returns:
             The batch, None where it has no row, and its description. A range without rows is one, too:
-            its offsets count as read. Two times None after an error, which is raised once: Ray prints
-            every error that nobody fetches.
-
-        Raises:
-            DecodeError: See `PartitionSource.poll`.
-            KafkaError: See `PartitionSource.poll`.
-            Exception: Whatever the user's functions raise.
+            its offsets count as read. Or None and what went wrong, the same at each further call.
         """
-        if self._failed:
-            return None, None
-        try:
-            return self._next_batch(wait_s)
-        except BaseException:
-            self._failed = True
-            raise
+        if self._failure is None:
+            try:
+                return self._next_batch(wait_s)
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                self._failure = Failure.of(error)
+        return None, self._failure
 
     def _next_batch(self, wait_s: float) -> tuple[pa.RecordBatch | None, BatchInfo]:
         plan, source, assignment = self._plan, self._source, self._assignment
@@ -163,9 +200,7 @@ class Reader:
         deadline = time.monotonic() + wait_s
         while True:
             self._enter("poll")
-            batch = source.poll(
-                plan.batch_size, timeout_s=max(deadline - time.monotonic(), 0.0)
-            )
+            batch = source.poll(plan.batch_size, timeout_s=max(deadline - time.monotonic(), 0.0))
             self._enter("operators")
             batch = apply_all(plan.operators, batch)
             next_offset = source.position()

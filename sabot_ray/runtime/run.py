@@ -68,7 +68,8 @@ class BatchRef:
         """Fetch the batch.
 
         Raises:
-            BatchLost: The node that held it is gone. It is not acknowledged, so a new run reads it again.
+            BatchLost: The node that held it is gone. It is not acknowledged, so a new run reads it
+                again.
         """
         try:
             batch: pa.RecordBatch = ray.get(self.ref)
@@ -87,7 +88,9 @@ class BatchRef:
             ConfigError: Called on a copy outside the driver.
         """
         if self._acknowledge is None:
-            raise ConfigError("BatchRef.ack: call it in the driver that runs the stream, not on a copy")
+            raise ConfigError(
+                "BatchRef.ack: call it in the driver that runs the stream, not on a copy"
+            )
         self._acknowledge()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -100,8 +103,8 @@ class StreamRun:
 
     Made by ``Stream.start()``. Iteration acknowledges a batch when the next one is asked for, so
     exhaustion acknowledges the last; ``break``, an exception and `close` leave the current batch
-    un-acknowledged. Acknowledged offsets are committed to the group in the background. One thread at
-    a time may use a run.
+    un-acknowledged. Acknowledged offsets are committed to the group in the background. One thread
+    at a time may use a run.
     """
 
     def __init__(self, options: SourceOptions, plan: RunPlan) -> None:
@@ -113,9 +116,7 @@ class StreamRun:
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self._state = "RUNNING"
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        budget = options.max_in_flight_bytes or int(
-            resources.get("object_store_memory", 2**30) / 4
-        )
+        budget = options.max_in_flight_bytes or int(resources.get("object_store_memory", 2**30) / 4)
         self._committer: Committer | None = None
         if plan.store is not None:
             interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
@@ -173,7 +174,9 @@ class StreamRun:
             CommitFailed: The group did not take the offsets.
         """
         if self._committer is None:
-            raise ConfigError("commit: the stream has no group_id, so there is nowhere to commit to")
+            raise ConfigError(
+                "commit: the stream has no group_id, so there is nowhere to commit to"
+            )
         self._tracker.acknowledge_all()
         self._committer.stage(self._tracker.committable())
         self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
@@ -251,7 +254,9 @@ class StreamRun:
                     yield presented
                     if acknowledge:
                         self._acknowledge(info.partition, info.start_offset)
-            except (SabotRayError, RayError) as error:
+            except GeneratorExit:
+                raise
+            except Exception as error:
                 self._end_after(error)
                 raise self._incomplete(error) from error.__cause__
             if signals.received is not None:
@@ -267,9 +272,7 @@ class StreamRun:
             if self._committer is not None:
                 self._committer.check()
             # Short, so that a signal is seen soon.
-            routed = self._coordinator.next(
-                0.2, unacknowledged_bytes=self._tracker.pending_bytes
-            )
+            routed = self._coordinator.next(0.2, unacknowledged_bytes=self._tracker.pending_bytes)
             if routed is None:
                 if self._coordinator.is_finished:
                     return
@@ -321,7 +324,9 @@ class StreamRun:
             self._close(0.0 if isinstance(error, Fenced) else FINAL_COMMIT_TIMEOUT_S)
         except SabotRayError as second:
             if not isinstance(error, Fenced):
-                logger.warning("after an error, what was acknowledged could not be committed: %s", second)
+                logger.warning(
+                    "after an error, what was acknowledged could not be committed: %s", second
+                )
 
     def _incomplete(self, error: Exception) -> Exception:
         """Say of a bounded read that fails on the way that it is not whole."""
@@ -342,5 +347,3 @@ class StreamRun:
                 incomplete.__cause__ = error
                 return incomplete
         return error
-
-

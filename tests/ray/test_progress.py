@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from sabot_ray import BatchLost, ConfigError, DataLoss, Fenced, SabotRayError
+from sabot_ray import ConfigError, DataLoss, Fenced, SabotRayError
 from tests.conftest import Produce
 from tests.ray.conftest import ReadTopic
 from tests.servers import KafkaBroker, wait_until
@@ -76,9 +74,7 @@ def test_exception_in_the_body_leaves_the_current_batch_unacknowledged(
 def test_commit_acknowledges_all_that_was_delivered(
     read_topic: ReadTopic, numbers: str, broker: KafkaBroker
 ) -> None:
-    stream = read_topic(
-        numbers, numbers, schema=NUMBERS, batch_size=10, enable_auto_commit=False
-    )
+    stream = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10, enable_auto_commit=False)
     with stream.start() as run:
         for batch in run:
             if batch["n"][0].as_py() == 30:
@@ -92,9 +88,7 @@ def test_commit_acknowledges_all_that_was_delivered(
 def test_acknowledged_references_are_committed_contiguously(
     read_topic: ReadTopic, numbers: str, broker: KafkaBroker
 ) -> None:
-    with read_topic(
-        numbers, numbers, schema=NUMBERS, batch_size=10, end="latest"
-    ).start() as run:
+    with read_topic(numbers, numbers, schema=NUMBERS, batch_size=10, end="latest").start() as run:
         refs = list(run.refs())
         for ref in (*refs[:3], *refs[4:]):
             ref.ack()
@@ -105,9 +99,7 @@ def test_acknowledged_references_are_committed_contiguously(
     assert committed(broker, numbers, numbers) == 30
 
 
-def test_reference_copied_to_a_task_cannot_acknowledge(
-    read_topic: ReadTopic, numbers: str
-) -> None:
+def test_reference_copied_to_a_task_cannot_acknowledge(read_topic: ReadTopic, numbers: str) -> None:
     import ray
 
     with read_topic(numbers, schema=NUMBERS).start() as run:
@@ -116,28 +108,6 @@ def test_reference_copied_to_a_task_cannot_acknowledge(
         assert copy.get().equals(ref.get())
         with pytest.raises(ConfigError, match="call it in the driver"):
             copy.ack()
-
-
-def test_reference_whose_object_is_gone_is_batch_lost(
-    read_topic: ReadTopic, numbers: str
-) -> None:
-    import ray
-
-    @ray.remote
-    class Owner:
-        def put(self) -> list[ray.ObjectRef[bytes]]:
-            return [ray.put(bytes(1 << 20))]
-
-    owner = Owner.remote()
-    lost = ray.get(owner.put.remote())[0]
-    with read_topic(numbers, schema=NUMBERS).start() as run:
-        # An object dies with its owner, as a batch does with its node.
-        ref = dataclasses.replace(next(run.refs()), ref=lost)
-        ray.kill(owner)
-        with pytest.raises(ray.exceptions.ActorDiedError):
-            ray.get(owner.put.remote())
-        with pytest.raises(BatchLost, match="the batch is gone from the object store"):
-            ref.get()
 
 
 def test_looking_neither_commits_nor_joins(
@@ -175,9 +145,7 @@ def test_second_driver_takes_over_and_the_first_is_fenced(
     assert committed(broker, numbers, numbers) == 10
 
 
-def test_fenced_driver_learns_of_it_without_committing(
-    read_topic: ReadTopic, numbers: str
-) -> None:
+def test_fenced_driver_learns_of_it_without_committing(read_topic: ReadTopic, numbers: str) -> None:
     stream = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10)
     with stream.start() as first, stream.start() as second:
         wait_until(lambda: _is_fenced(first), timeout_s=15)

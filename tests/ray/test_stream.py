@@ -12,9 +12,7 @@ from tests.ray.conftest import ReadTopic
 from tests.servers import KafkaBroker
 
 SCHEMA = pa.schema([("id", pa.int64()), ("amount", pa.float64()), ("currency", pa.string())])
-ROWS = [
-    {"id": n, "amount": 100.5 * n, "currency": ("EUR", "USD", None)[n % 3]} for n in range(30)
-]
+ROWS = [{"id": n, "amount": 100.5 * n, "currency": ("EUR", "USD", None)[n % 3]} for n in range(30)]
 
 
 @pytest.fixture
@@ -85,9 +83,7 @@ def test_declared_schema_may_be_a_mapping(read_topic: ReadTopic, transactions: s
 def test_metadata_columns_tell_where_a_row_comes_from(
     read_topic: ReadTopic, transactions: str
 ) -> None:
-    stream = read_topic(
-        transactions, end="latest", metadata=["_kafka_offset", "_kafka_partition"]
-    )
+    stream = read_topic(transactions, end="latest", metadata=["_kafka_offset", "_kafka_partition"])
     table = stream.select("_kafka_partition", "_kafka_offset").collect()
 
     for partition in range(3):
@@ -144,9 +140,7 @@ def test_map_that_returns_no_batch_is_an_error(read_topic: ReadTopic, transactio
         read_topic(transactions, end="latest").map(lambda b: b.to_pydict()).collect()
 
 
-def test_error_of_a_users_function_keeps_its_type(
-    read_topic: ReadTopic, transactions: str
-) -> None:
+def test_error_of_a_users_function_keeps_its_type(read_topic: ReadTopic, transactions: str) -> None:
     def broken(batch: pa.RecordBatch) -> pa.RecordBatch:
         raise LookupError("no such rate")
 
@@ -207,9 +201,7 @@ def test_skipped_records_are_counted_and_the_rest_is_delivered(
     read_topic: ReadTopic, topic: str, produce: Produce, caplog: pytest.LogCaptureFixture
 ) -> None:
     produce(topic, [b'{"id": 1}', b"{broken", b'{"id": "x"}', b'{"id": 4, "new": 1}'])
-    stream = read_topic(
-        topic, end="latest", schema={"id": "int64"}, error_handling_policy="skip"
-    )
+    stream = read_topic(topic, end="latest", schema={"id": "int64"}, error_handling_policy="skip")
 
     with stream.start() as run:
         rows = [row for batch in run for row in batch.to_pylist()]
