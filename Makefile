@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
-CPP_BUILD := build/release
-CPP_FILES = $(shell find native -name '*.cc' -o -name '*.h')
+CPP_FILES = $(shell find native bench -name '*.cc' -o -name '*.h')
 CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd')
 # What the tools that make starts (cmake, ninja) are found by.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-native test-faults lint format bench clean
+.PHONY: help setup servers demo test test-native test-faults format bench clean
+.PHONY: lint lint-style lint-types lint-layers lint-cython lint-cpp
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,15 +44,25 @@ test-native: setup
 test-faults: setup servers  ## Kill, freeze and cut off what a stream depends on; takes long
 	@$(PYTEST) tests/faults
 
-lint: setup  ## Check style, types, layers, C++ and Cython
-	@$(BIN)/ruff check -q
+lint: lint-style lint-types lint-layers lint-cython lint-cpp  ## Check style, types, layers, C++
+
+lint-style: setup
+	@$(BIN)/ruff check -q --output-format concise
 	@$(BIN)/ruff format -q --check
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+
+lint-types: setup
+	@$(BIN)/mypy --no-error-summary
+
+lint-layers: setup
+	@$(BIN)/lint-imports --no-logo
+
+lint-cython: setup
 	@$(BIN)/cython-lint --max-line-length 100 $(CYTHON_FILES)
+
+lint-cpp: setup
 	@$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 	@cd native && cmake --preset release >/dev/null
-	@$(BIN)/run-clang-tidy.py -quiet -p $(CPP_BUILD) 'native/(src|tests)/'
+	@$(BIN)/run-clang-tidy.py -quiet -p build/release 'native/(src|tests)/'
 
 format:  ## Rewrite Python and C++ in the project's style
 	@$(BIN)/ruff check -q --fix-only

@@ -61,10 +61,11 @@ int main(int argc, char** argv) {
   int64_t rows = 0, bytes = 0, batches = 0, first_rows = 0;
   Clocks first;
   while (rows < wanted) {
-    // The call waits for as many records as it is asked for, so wait for one, then take what is there.
+    // The call waits for as many records as it is asked for, so wait for one, then take what is
+    // there.
     const bool waiting = batches == 0;
-    ptrdiff_t count = kafka.rd_kafka_consume_batch_queue(queue.value().get(), waiting ? 1000 : 0,
-                                                messages.data(), waiting ? 1 : messages.size());
+    ptrdiff_t count = kafka.rd_kafka_consume_batch_queue(
+        queue.value().get(), waiting ? 1000 : 0, messages.data(), waiting ? 1 : messages.size());
     if (count == 0) {
       count = kafka.rd_kafka_consume_batch_queue(queue.value().get(), 1000, messages.data(), 1);
     }
