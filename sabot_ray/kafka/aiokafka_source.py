@@ -7,8 +7,9 @@ import itertools
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -22,11 +23,19 @@ from sabot_ray.kafka.config import KafkaConfig, Value
 from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.kafka.standalone import plan_read
-from sabot_ray.schema import METADATA_FIELDS
+from sabot_ray.schema import METADATA_FIELDS, batch_schema
 from sabot_ray.types import SourceStats, TopicPartition, Watermarks
 
 #: How long one call lasts at most in the thread that `AiokafkaSource.get_next_batch` waits for.
 _ASYNC_POLL_S: Final = 0.5
+#: The metadata columns that differ from record to record -> the attribute of aiokafka's records.
+_ATTRIBUTES: Final = {
+    "_kafka_key": "key",
+    "_kafka_offset": "offset",
+    "_kafka_timestamp": "timestamp",
+    "_kafka_timestamp_type": "timestamp_type",
+    "_kafka_headers": "headers",
+}
 #: Longest time that `AiokafkaSource.watermarks` waits, in seconds.
 _WATERMARKS_TIMEOUT_S: Final = 10.0
 
@@ -78,36 +87,35 @@ class AiokafkaClient:
         self.loop.close()
 
 
-class _Taken:
-    """Records on their way into one batch, column by column."""
+class _Records:
+    """Records, as one list per attribute.
 
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-        self.keys: list[bytes | None] = []
-        self.values: list[bytes | None] = []
-        self.sizes: list[int] = []
-        self.bytes = 0
+    Thousands of record objects that live until their batch is built would cost more time in the
+    garbage collector than everything else; bytes and integers are nothing to it.
+
+    Args:
+        attributes: Which attributes of aiokafka's records are wanted.
+        records: The records.
+    """
+
+    def __init__(self, attributes: Iterable[str], records: Sequence[Any] = ()) -> None:
+        self.lists: dict[str, list[Any]] = {
+            name: [*map(attrgetter(name), records)] for name in attributes
+        }
+        keys_and_values = zip(self.lists["key"], self.lists["value"], strict=True)
+        self.sizes = [len(key or b"") + len(value or b"") for key, value in keys_and_values]
+        self.bytes = sum(self.sizes)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.sizes)
 
-    def extend(self, records: Sequence[Any], max_bytes: int) -> int:
-        """Add records until they reach ``max_bytes`` in all, and return how many were added."""
-        keys = [record.key for record in records]
-        values = [record.value for record in records]
-        sizes = [len(k or b"") + len(v or b"") for k, v in zip(keys, values, strict=True)]
-        added = len(sizes)
-        if self.bytes + sum(sizes) > max_bytes:
-            # The record that reaches the limit is the last one.
-            reached = list(itertools.accumulate(sizes, initial=self.bytes))
-            added = bisect_left(reached, max_bytes)
-            del keys[added:], values[added:], sizes[added:]
-        self.records += records[:added]
-        self.keys += keys
-        self.values += values
+    def extend(self, records: _Records, start: int, stop: int) -> None:
+        """Add the records from index ``start`` to ``stop``."""
+        for name, values in self.lists.items():
+            values += records.lists[name][start:stop]
+        sizes = records.sizes[start:stop]
         self.sizes += sizes
         self.bytes += sum(sizes)
-        return added
 
 
 class AiokafkaSource:
@@ -196,9 +204,10 @@ class AiokafkaSource:
         value_columns = [name for name in spec.columns if name not in METADATA_FIELDS]
         self._value_index = {name: index for index, name in enumerate(value_columns)}
         self._decoder = JsonDecoder(spec.codec, value_columns, spec.on_decode_error)
-        self._schema = pa.schema(
-            [METADATA_FIELDS.get(name) or spec.codec.schema.field(name) for name in spec.columns]
-        )
+        self._schema = batch_schema(spec.codec.schema, spec.columns)
+        self._attributes = {"offset", "key", "value"} | {
+            _ATTRIBUTES[name] for name in spec.columns if name in _ATTRIBUTES
+        }
         self._stats = SourceStats()
         self._unknown_fields: Counter[str] = Counter()
         self._closed = False
@@ -219,8 +228,9 @@ class AiokafkaSource:
         # Raised at every poll from now on.
         self._error: DecodeError | KafkaError | None = None
         # What is at hand: the rest of a record batch, the offset after it, and later batches.
-        self._records: list[Any] = []
-        self._records_end = offset
+        self._at_hand = _Records(self._attributes)
+        self._taken = 0
+        self._at_hand_end = offset
         self._batches: Iterator[tuple[list[Any], int]] = iter(())
         self._fetcher.start(offset)
 
@@ -282,13 +292,13 @@ class AiokafkaSource:
         """See `PartitionSource.poll`."""
         begin = self._position
         deadline = time.monotonic() + timeout_s
-        taken = _Taken()
+        taken = _Records(self._attributes)
         while (
             not (self._closed or self._error or self._is_at_end())
             and len(taken) < max_rows
             and taken.bytes < self._spec.max_batch_bytes
         ):
-            if self._records:
+            if self._taken < len(self._at_hand):
                 if not taken:
                     deadline = time.monotonic() + self._spec.linger_s
                 self._take(taken, max_rows)
@@ -326,7 +336,7 @@ class AiokafkaSource:
         except KafkaError as error:
             self._error = error
             return False
-        records, self._records_end = batch
+        records, self._at_hand_end = batch
         # Brokers hand out whole batches: the range may begin or end within one.
         end = self._end_offset
         if records and (
@@ -337,24 +347,31 @@ class AiokafkaSource:
                 for record in records
                 if record.offset >= self._position and (end is None or record.offset < end)
             ]
-        self._records = records
+        self._at_hand = _Records(self._attributes, records)
+        self._taken = 0
         if not records:
-            self._move_to(max(self._position, self._records_end))
+            self._move_to(max(self._position, self._at_hand_end))
         return True
 
-    def _take(self, taken: _Taken, max_rows: int) -> None:
-        wanted = self._records[: max_rows - len(taken)]
-        added = taken.extend(wanted, self._spec.max_batch_bytes)
-        if added == len(self._records):
-            self._move_to(self._records_end)
+    def _take(self, taken: _Records, max_rows: int) -> None:
+        start = self._taken
+        stop = min(start + max_rows - len(taken), len(self._at_hand))
+        sizes = self._at_hand.sizes[start:stop]
+        if taken.bytes + sum(sizes) > self._spec.max_batch_bytes:
+            # The record that reaches the limit is the last one.
+            reached = list(itertools.accumulate(sizes, initial=taken.bytes))
+            stop = start + bisect_left(reached, self._spec.max_batch_bytes)
+        taken.extend(self._at_hand, start, stop)
+        self._taken = stop
+        if stop == len(self._at_hand):
+            self._move_to(self._at_hand_end)
         else:
-            self._move_to(wanted[added - 1].offset + 1)
-        self._records = self._records[added:]
+            self._move_to(self._at_hand.lists["offset"][stop - 1] + 1)
 
-    def _batch(self, taken: _Taken) -> pa.RecordBatch:
+    def _batch(self, taken: _Records) -> pa.RecordBatch:
         """Decode what was taken; a bad record is where the source stands still from then on."""
         kept: Sequence[int] = range(len(taken))
-        values = taken.values
+        values = taken.lists["value"]
         if self._spec.tombstones == "skip" and None in values:
             kept = [row for row in kept if values[row] is not None]
             values = [values[row] for row in kept]
@@ -363,7 +380,7 @@ class AiokafkaSource:
             DecodeError.at(
                 self._spec.topic,
                 self._partition,
-                taken.records[kept[rejected.index]].offset,
+                taken.lists["offset"][kept[rejected.index]],
                 rejected.field,
                 rejected.reason,
             )
@@ -386,7 +403,7 @@ class AiokafkaSource:
 
     def _count(
         self,
-        taken: _Taken,
+        taken: _Records,
         consumed: int,
         errors: Sequence[DecodeError],
         unknown_fields: Mapping[str, int],
@@ -402,36 +419,35 @@ class AiokafkaSource:
             decode_errors=before.decode_errors + len(errors),
             last_decode_error=errors[-1].message if errors else before.last_decode_error,
             unknown_fields=dict(self._unknown_fields) if unknown_fields else before.unknown_fields,
-            tombstones=before.tombstones + taken.values[:consumed].count(None),
+            tombstones=before.tombstones + taken.lists["value"][:consumed].count(None),
         )
 
-    def _metadata_column(self, name: str, taken: _Taken, rows: Sequence[int]) -> pa.Array[Any]:
+    def _metadata_column(self, name: str, taken: _Records, rows: Sequence[int]) -> pa.Array[Any]:
         arrow_type = METADATA_FIELDS[name].type
-        records = [taken.records[row] for row in rows]
-        match name:
-            case "_kafka_key":
-                return pa.array([taken.keys[row] for row in rows], arrow_type)
-            case "_kafka_topic":
-                return pa.repeat(pa.scalar(self._spec.topic, arrow_type), len(rows))
-            case "_kafka_partition":
-                return pa.repeat(pa.scalar(self._partition, arrow_type), len(rows))
-            case "_kafka_offset":
-                return pa.array([record.offset for record in records], arrow_type)
-            case "_kafka_timestamp":
-                # -1 says that there is none; batches before format 2 may say None.
-                times = [record.timestamp for record in records]
-                known = [None if ms is None or ms < 0 else ms for ms in times]
-                return pa.array(known, pa.int64()).view(arrow_type)
-            case "_kafka_timestamp_type":
-                return pa.array([record.timestamp_type for record in records], arrow_type)
-        headers = [record.headers for record in records]
-        flat = list(itertools.chain.from_iterable(headers))
-        ends = itertools.accumulate(map(len, headers), initial=0)
-        entries = pa.StructArray.from_arrays(
-            [
-                pa.array([key for key, _ in flat], pa.string()),
-                pa.array([value for _, value in flat], pa.binary()),
-            ],
-            fields=list(arrow_type.value_type),
-        )
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, type=arrow_type)
+        if name == "_kafka_topic":
+            return pa.repeat(pa.scalar(self._spec.topic, arrow_type), len(rows))
+        if name == "_kafka_partition":
+            return pa.repeat(pa.scalar(self._partition, arrow_type), len(rows))
+        values = taken.lists[_ATTRIBUTES[name]]
+        if len(rows) < len(values):
+            values = [values[row] for row in rows]
+        if name == "_kafka_headers":
+            return _headers_array(values)
+        if name == "_kafka_timestamp":
+            # -1 says that there is none; batches before format 2 may say None.
+            values = [None if ms is None or ms < 0 else ms for ms in values]
+        return pa.array(values, arrow_type)
+
+
+def _headers_array(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array[Any]:
+    arrow_type = METADATA_FIELDS["_kafka_headers"].type
+    flat = list(itertools.chain.from_iterable(headers))
+    entries = pa.StructArray.from_arrays(
+        [
+            pa.array([key for key, _ in flat], pa.string()),
+            pa.array([value for _, value in flat], pa.binary()),
+        ],
+        fields=list(arrow_type.value_type),
+    )
+    ends = pa.array(itertools.accumulate(map(len, headers), initial=0), pa.int32())
+    return pa.ListArray.from_arrays(ends, entries, type=arrow_type)

@@ -1,0 +1,77 @@
+"""What the tests of sources share: a small schema, specs, and reading a range to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import TopicPartition
+
+from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.source import PartitionSource, SourceSpec
+from sabot_ray.schema import METADATA_FIELDS
+from tests.servers import KafkaBroker
+
+#: The values of these tests: ``{"n": 17}``.
+NUMBERS = pa.schema([pa.field("n", pa.int64())])
+
+
+def number(n: int) -> bytes:
+    """Return the value of record ``n``."""
+    return b'{"n": %d}' % n
+
+
+def numbers_spec(
+    broker: KafkaBroker,
+    topic: str,
+    columns: Iterable[str] = ("n", "_kafka_offset"),
+    config: dict[str, Any] | None = None,
+    **options: Any,
+) -> SourceSpec:
+    """Return a spec for a topic of numbers; ``config`` holds Kafka settings."""
+    return SourceSpec(
+        KafkaConfig(broker.bootstrap_servers, **(config or {})),
+        topic,
+        JsonCodec(NUMBERS, options.pop("unknown_fields", "ignore")),
+        tuple(columns),
+        **options,
+    )
+
+
+def numbered(rows: Iterable[tuple[int | None, int]]) -> pa.Table:
+    """Return the table of number and offset that `numbers_spec` gives."""
+    rows = list(rows)
+    schema = pa.schema([*NUMBERS, METADATA_FIELDS["_kafka_offset"]])
+    columns = [[n for n, _ in rows], [offset for _, offset in rows]]
+    return pa.table(columns, schema=schema)
+
+
+def read_to(
+    source: PartitionSource, offset: int, *, max_rows: int = 1000, timeout_s: float = 5.0
+) -> pa.Table:
+    """Poll until the position has reached ``offset``, and return all rows.
+
+    Raises:
+        TimeoutError: It was not reached in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    batches = []
+    while source.position() < offset:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"position {source.position()} instead of {offset} ({batches})")
+        position = source.position()
+        batch = source.poll(max_rows, timeout_s=0.2)
+        assert batch.schema.equals(source.schema, check_metadata=True)
+        assert batch.num_rows <= max_rows
+        assert source.position() >= position + batch.num_rows
+        batches.append(batch)
+    return pa.Table.from_batches(batches, source.schema).combine_chunks()
+
+
+def delete_records(broker: KafkaBroker, topic: str, before: int = -1) -> None:
+    """Delete the records before an offset, -1 for all: the low watermark moves there."""
+    for deleted in broker.admin.delete_records([TopicPartition(topic, 0, before)]).values():
+        deleted.result(10)
