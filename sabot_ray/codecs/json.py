@@ -83,7 +83,11 @@ class Decoded(NamedTuple):
 
 
 class _Irregular(Exception):
-    """These values cannot be built as columns; read them one by one."""
+    """Some of these values cannot be built as columns."""
+
+
+class _NeedsTokens(_Irregular):
+    """Most of these values cannot be built as columns: halving them is of no use."""
 
 
 # --- one reader per Arrow type -------------------------------------------------------------------
@@ -293,7 +297,10 @@ class _TimestampReader(_StringReader):
 class _TextReader(_Reader):
     """Keeps the source text of whatever the field contains."""
 
-    takes = frozenset()
+    def array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        if values.count(None) < len(values):
+            raise _NeedsTokens
+        return super().array(values, unknown)
 
     def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> str:
         return "".join(tokens[node.start : node.end])
@@ -531,8 +538,8 @@ class JsonDecoder:
     ) -> None:
         try:
             columns, met = self._columns(values)
-        except _Irregular:
-            if len(values) <= _FEW:
+        except _Irregular as irregular:
+            if len(values) <= _FEW or isinstance(irregular, _NeedsTokens):
                 self._rows(values, start, parts, rejected, unknown)
                 return
             half = len(values) // 2
