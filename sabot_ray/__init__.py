@@ -1,4 +1,4 @@
-"""Kafka as a fast, trustworthy source and sink of Ray: typed Arrow record batches, resumable streams."""
+"""Kafka as a fast, trustworthy source of Ray: typed Arrow record batches, resumable streams."""
 
 from importlib.metadata import version as _version
 

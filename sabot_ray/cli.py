@@ -56,9 +56,9 @@ def _versions(native: bool) -> list[tuple[str, str]]:
         except PackageNotFoundError:
             rows.append((package, "not installed"))
     if native:
-        from sabot_ray.kafka.librdkafka import versions
+        from sabot_ray import _native
 
-        rows += versions().items()
+        rows += _native.versions().items()
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sabot_ray.runtime.run import StreamRun
@@ -34,11 +36,12 @@ def run_demo(console: Console, *, records: int, partitions: int, use_cpp: bool) 
     with EmbeddedKafka(partitions=partitions) as kafka:
         kafka.produce(TOPIC, _transactions(records))
         console.print(
-            f"embedded Kafka at {kafka.bootstrap_servers}: {records:,} JSON records in topic "
-            f"'{TOPIC}', {partitions} partitions"
+            f"Embedded Kafka at {kafka.bootstrap_servers}: {records:,} JSON records, "
+            f"{partitions} partitions.",
+            highlight=False,
         )
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         stream = Stream.from_kafka(
             kafka.bootstrap_servers,
             TOPIC,
@@ -49,13 +52,20 @@ def run_demo(console: Console, *, records: int, partitions: int, use_cpp: bool) 
             schema=_SCHEMA,
         )
         flagged = stream.filter(lambda b: b["amount"] > THRESHOLD)
-        console.print(f'{stream}.filter(lambda b: b["amount"] > {THRESHOLD})', highlight=False)
+        console.print(
+            f"\n  stream = Stream.from_kafka({kafka.bootstrap_servers!r}, {TOPIC!r}, 'processor')\n"
+            f'  flagged = stream.filter(lambda b: b["amount"] > {THRESHOLD})\n',
+            highlight=False,
+            soft_wrap=True,
+        )
         began = time.monotonic()
         with flagged.start() as run:
+            started_s = time.monotonic() - began
             batches = list(run)
-            elapsed_s = time.monotonic() - began
-        console.print(_rows(pa.Table.from_batches(batches)))
-        console.print(_summary(run, batches, elapsed_s))
+            read_s = time.monotonic() - began - started_s
+            assert run.schema is not None
+        console.print(_rows(pa.Table.from_batches(batches, run.schema)))
+        console.print(_summary(run, batches, started_s, read_s))
 
 
 _SCHEMA = {
@@ -63,7 +73,6 @@ _SCHEMA = {
     "account": "string",
     "amount": "float64",
     "currency": "string",
-    "approved": "bool",
     "at": "timestamp[ms, UTC]",
 }
 
@@ -77,7 +86,6 @@ def _transactions(count: int) -> Iterator[dict[str, Any]]:
             "account": f"acc-{random_.randrange(500):04d}",
             "amount": round(random_.lognormvariate(4.5, 1.5), 2),
             "currency": random_.choice(("EUR", "USD", "JPY")),
-            "approved": random_.random() < 0.97,
             "at": (begin + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
@@ -87,25 +95,27 @@ def _rows(table: pa.Table) -> Table:
     for field in table.schema:
         numeric = not (pa.types.is_string(field.type) or pa.types.is_timestamp(field.type))
         shown.add_column(
-            f"{field.name.removeprefix('_kafka_')}\n[dim]{field.type}[/dim]",
+            f"{field.name.removeprefix('_kafka_')}\n[dim]{escape(str(field.type))}[/dim]",
             justify="right" if numeric else "left",
         )
     for row in table.slice(0, 5).to_pylist():
         shown.add_row(
             *(
-                f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+                f"{value:%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
                 for value in row.values()
             )
         )
     return shown
 
 
-def _summary(run: StreamRun, batches: list[pa.RecordBatch], elapsed_s: float) -> Table:
+def _summary(
+    run: StreamRun, batches: list[pa.RecordBatch], started_s: float, read_s: float
+) -> Table:
     status = run.status()
     counts = Counter(batch["_kafka_partition"][0].as_py() for batch in batches)
     shown = Table(
-        title=f"{status.backend} backend, {len(status.partitions)} Ray actors, {elapsed_s:.2f} s "
-        "from start to end",
+        title=f"{status.backend} backend: planned in {started_s:.1f} s, then {read_s:.1f} s for "
+        f"{len(status.partitions)} Ray actors to start and read",
         show_footer=True,
     )
     total = sum(part.position for part in status.partitions)

@@ -157,8 +157,8 @@ def trace(predicate: Predicate) -> pc.Expression | None:
     expression = _attempt(predicate, lambda name: _TracedColumn((name,), seen))
     if expression is None and seen:
         raise ConfigError(
-            f"filter: `{seen[0]}` on a column next to something that cannot be traced would compare "
-            "the whole column; use pyarrow.compute.equal or not_equal there"
+            f"filter: `{seen[0]}` on a column next to something that cannot be traced would "
+            "compare the whole column; use pyarrow.compute.equal or not_equal there"
         )
     return expression
 

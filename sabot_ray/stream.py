@@ -211,7 +211,7 @@ class Stream:
 
     # Operators
 
-    def filter(self, predicate: Callable[[pa.RecordBatch], Any]) -> Stream:
+    def filter(self, predicate: Callable[[Any], Any]) -> Stream:
         """Keep the rows for which a predicate is true; null counts as false.
 
         A predicate over ``b["name"]`` with comparisons, arithmetic, ``&``, ``|``, ``~``,
@@ -284,7 +284,7 @@ class Stream:
             yield from run.refs()
 
     def foreach(self, function: Callable[[pa.RecordBatch], object]) -> None:
-        """Call a function in the driver with each batch; a batch whose call returned is acknowledged."""
+        """Call a function in the driver with each batch, which is acknowledged when it returns."""
         for batch in self:
             function(batch)
 
@@ -309,7 +309,7 @@ class Stream:
                 missing -= batches[-1].num_rows
                 if missing == 0:
                     break
-            return pa.concat_batches(batches) if batches else _no_rows(run)
+            return _one_batch(batches) if batches else _no_rows(run)
 
     def collect(self) -> pa.Table:
         """Return all rows of a bounded stream as a table."""
@@ -343,6 +343,10 @@ class Stream:
                 f"{method}: the stream is continuous and would never return; pass end='latest' to "
                 "from_kafka"
             )
+
+
+def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def _no_rows(run: StreamRun) -> pa.RecordBatch:

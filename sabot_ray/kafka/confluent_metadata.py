@@ -82,8 +82,8 @@ class ConfluentClusterClient:
         if seen and isinstance(kafka_error(seen, ""), AuthenticationFailed):
             return from_librdkafka(seen.code(), seen.name(), f"{what}: brokers {servers}{reason}")
         message = (
-            f"{what}: no broker of {servers} answered within {METADATA_TIMEOUT_S:g} s{reason}; are host "
-            "and port right, is a broker running there, does the listener ask for TLS or SASL?"
+            f"{what}: no broker of {servers} answered within {METADATA_TIMEOUT_S:g} s{reason}; are "
+            "host and port right, is a broker running there, does the listener ask for TLS or SASL?"
         )
         return BrokerUnavailable(message, found.code, found.name, retriable=True)
 
@@ -99,8 +99,8 @@ class ConfluentClusterClient:
             translated = kafka_error(found.error, what)
             if isinstance(translated, UnknownTopicOrPartition):
                 raise UnknownTopicOrPartition(
-                    f"{what} does not exist on {self._config.bootstrap_servers}; create it first, or "
-                    "check its spelling",
+                    f"{what} does not exist on {self._config.bootstrap_servers}; create it first, "
+                    "or check its spelling",
                     translated.code,
                     translated.name,
                 )

@@ -1,4 +1,4 @@
-"""What the driver asks the brokers before and while a stream runs; and how bounds become offsets."""
+"""What the driver asks the brokers before a stream runs, and how bounds become offsets."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ def _check_in_log(partition: TopicPartition, offset: int, marks: Watermarks) -> 
     if offset < marks.low:
         raise DataLoss(
             f"{where}: offset {offset} is gone, the log begins at {marks.low}: "
-            f"{marks.low - offset} offsets are lost to retention; pass start='earliest' to go on there",
+            f"{marks.low - offset} offsets are lost to retention; pass start='earliest' to go on "
+            "there",
             partition.topic,
             partition.partition,
             offset,
@@ -167,7 +168,8 @@ def _clamped_end(topic: str, partition: int, end: End, marks: Watermarks) -> int
         return marks.last_stable
     if end > marks.last_stable:
         logger.warning(
-            "topic '%s' partition %d: end %d is beyond the last stable offset %d and was clamped to it",
+            "topic '%s' partition %d: end %d is beyond the last stable offset %d and was clamped "
+            "to it",
             topic,
             partition,
             end,

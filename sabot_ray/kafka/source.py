@@ -105,7 +105,10 @@ class PartitionSource(Protocol):
         """Return the counters since the source was opened; callable from any thread."""
 
     def close(self) -> None:
-        """Free the client; a blocked `poll` returns an empty batch. Idempotent, at most about a second."""
+        """Free the client; a blocked `poll` returns an empty batch.
+
+        Idempotent; takes about a second at most.
+        """
 
     def shutdown(self) -> None:
         """Do the same as `close`: the name it had in Sabot."""
@@ -136,7 +139,8 @@ class SourceClient(Protocol):
             partition: The partition.
             start_offset: The first offset to read.
             end_offset: The end of the range, never returned; None reads on for ever.
-            leader_epoch: Leader epoch of ``start_offset`` if known, so that a truncated log is noticed.
+            leader_epoch: Leader epoch of ``start_offset`` if known, so that a truncated log is
+                noticed.
         """
 
     def close(self) -> None:
@@ -148,8 +152,8 @@ def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backe
 
     Args:
         use_cpp: Whether to use the native one where it loads; else, or with False, aiokafka.
-        backend: The same choice by name: ``"native"``, ``"aiokafka"`` or ``"auto"``. A named backend is
-            never replaced.
+        backend: The same choice by name: ``"native"``, ``"aiokafka"`` or ``"auto"``. A named
+            backend is never replaced.
 
     Raises:
         ConfigError: The name is none of these, or contradicts ``use_cpp``.

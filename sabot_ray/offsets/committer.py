@@ -50,7 +50,7 @@ class Committer:
         return dict(self._stored)
 
     def stage(self, offsets: Offsets) -> None:
-        """Offer offsets for the next commit; a newer offer of a partition replaces the older one."""
+        """Offer offsets for the next commit; a newer offer replaces the older one."""
         # One reference is swapped, so the thread sees either mapping whole.
         self._staged = {**self._staged, **offsets}
 

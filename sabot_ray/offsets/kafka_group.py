@@ -117,8 +117,8 @@ class KafkaGroupStore:
             self.check()
             if not answered:
                 raise CommitFailed(
-                    f"{self._where}: the commit was not answered within {timeout_s:g} s; whether it "
-                    "was stored is not known",
+                    f"{self._where}: the commit was not answered within {timeout_s:g} s; whether "
+                    "it was stored is not known",
                     retriable=True,
                 )
             refusal = self._answered[1]
@@ -148,8 +148,8 @@ class KafkaGroupStore:
 
     def _fenced(self, reason: str) -> Fenced:
         return Fenced(
-            f"{self._where}: another driver took over stream '{self._stream_id}' ({reason}); this one "
-            "stops reading and will not commit any more",
+            f"{self._where}: another driver took over stream '{self._stream_id}' ({reason}); this "
+            "one stops reading and will not commit any more",
         )
 
     def _fail(self, error: Exception) -> None:
@@ -174,7 +174,7 @@ class KafkaGroupStore:
                     self._on_error(error)
         except KafkaException as exc:
             self._on_error(exc.args[0])
-        except Exception as exc:  # noqa: BLE001 - whatever it is, acquire and commit must hear of it
+        except Exception as exc:  # noqa: BLE001 - acquire and commit must hear of it
             self._fail(exc)
         finally:
             # A static member's close does not leave the group, so a restart takes over at once.
@@ -219,8 +219,8 @@ class KafkaGroupStore:
         if lacking:
             self._fail(
                 ConfigError(
-                    f"{self._where}: partitions {sorted(lacking)} are assigned to another consumer of "
-                    "this group; stop it, or pass a group_id of its own to this stream"
+                    f"{self._where}: partitions {sorted(lacking)} are assigned to another consumer "
+                    "of this group; stop it, or pass a group_id of its own to this stream"
                 )
             )
             return

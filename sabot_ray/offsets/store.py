@@ -46,7 +46,7 @@ class OffsetStore(Protocol):
 def open_kafka_group(
     config: KafkaConfig, group_id: str, stream_id: str, topic: str, partitions: Sequence[int]
 ) -> OffsetStore:
-    """Return the Kafka group's store, on confluent-kafka where that can be imported, else on aiokafka."""
+    """Return the Kafka group's store: of confluent-kafka where it imports, else of aiokafka."""
     try:
         from sabot_ray.offsets.kafka_group import KafkaGroupStore
     except ImportError:

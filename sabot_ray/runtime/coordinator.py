@@ -278,8 +278,8 @@ class Coordinator:
         if reader.deaths_without_progress > MAX_DEATHS_WITHOUT_PROGRESS:
             raise ReaderFailed(
                 f"topic '{reader.partition.topic}' partition {reader.partition.partition} offset "
-                f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} times "
-                f"without getting further; the last time: {reason}"
+                f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} "
+                f"times without getting further; the last time: {reason}"
             )
         logger.warning(
             "topic '%s' partition %d: the reader is replaced at offset %d: %s",
@@ -329,8 +329,8 @@ class Coordinator:
             return
         self._warned_held = True
         logger.warning(
-            "batches of %.0f MiB were handed out and not acknowledged: reading waits until ack() is "
-            "called (max_in_flight_bytes is %.0f MiB)",
+            "batches of %.0f MiB were handed out and not acknowledged: reading waits until ack() "
+            "is called (max_in_flight_bytes is %.0f MiB)",
             self._unacknowledged_bytes / 2**20,
             self._budget / 2**20,
         )
@@ -373,8 +373,8 @@ class Coordinator:
         progress = reader.progress
         if info.start_offset != progress.routed_offset:
             raise SabotRayError(
-                f"topic '{info.partition.topic}' partition {info.partition.partition}: the reader gave "
-                f"offset {info.start_offset}, expected {progress.routed_offset}; please report this"
+                f"{info.partition}: the reader gave offset {info.start_offset}, expected "
+                f"{progress.routed_offset}; please report this"
             )
         progress.stats = _added(reader.stats_before, info.stats)
         self._warn_of(progress, info.partition)
@@ -438,9 +438,9 @@ class Coordinator:
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return ReaderFailed(
-            f"the reader of topic '{reader.partition.topic}' partition {reader.partition.partition} was "
-            f"not started within {OPEN_TIMEOUT_S:g} s: it needs {needs or 'no resources'}, and "
-            f"{free} are free of {total}; lower "
+            f"the reader of topic '{reader.partition.topic}' partition "
+            f"{reader.partition.partition} was not started within {OPEN_TIMEOUT_S:g} s: it needs "
+            f"{needs or 'no resources'}, and {free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
 
@@ -449,8 +449,8 @@ class Coordinator:
         partition, progress = reader.partition, reader.progress
         if isinstance(error, OffsetOutOfRange):
             return DataLoss(
-                f"{error}; the records from offset {progress.routed_offset} on were deleted before they "
-                "were read, or the log was truncated",
+                f"{error}; the records from offset {progress.routed_offset} on were deleted before "
+                "they were read, or the log was truncated",
                 partition.topic,
                 partition.partition,
                 progress.routed_offset,

@@ -49,8 +49,8 @@ class FilterFunction:
         where = f"filter: {_name(self.function)}"
         if isinstance(mask, bool | pa.BooleanScalar):
             raise ConfigError(
-                f"{where} returned the single value {mask}; expected a boolean array with one value "
-                "for each row (pyarrow.compute compares column by column)"
+                f"{where} returned the single value {mask}; expected a boolean array with one "
+                "value for each row (pyarrow.compute compares column by column)"
             )
         try:
             array = mask if isinstance(mask, pa.Array | pa.ChunkedArray) else pa.array(mask)
@@ -142,7 +142,7 @@ def _in_order(names: set[str], schema: pa.Schema) -> tuple[str, ...]:
 
 
 def output_schema(operators: Sequence[Operator], schema: pa.Schema) -> pa.Schema | None:
-    """Return the schema of the resulting batches; None behind a `Map`, whose result is not known."""
+    """Return the schema of the resulting batches; None behind a `Map`: its result is not known."""
     for operator in operators:
         if isinstance(operator, Map):
             return None

@@ -1,4 +1,4 @@
-"""From a stream's options to what a run executes: integer offsets, a fixed schema, checked operators."""
+"""From a stream's options to what a run executes: integer offsets and a fixed schema."""
 
 from __future__ import annotations
 

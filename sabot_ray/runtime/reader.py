@@ -100,14 +100,14 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Describe an exception."""
         try:
-            pickled = cloudpickle.dumps(error)
+            pickled = cloudpickle.dumps(error)  # type: ignore[no-untyped-call]
         except Exception:  # noqa: BLE001 - a user's exception may hold anything
             pickled = b""
         lines = traceback.format_exception(error)
         return cls(pickled, f"{type(error).__qualname__}: {error}", "".join(lines))
 
     def to_error(self) -> Exception:
-        """Return the exception, with the reader's traceback as a note where it is not one of ours."""
+        """Return the exception; one that is not ours has the reader's traceback as a note."""
         try:
             error = cloudpickle.loads(self.pickled) if self.pickled else None
         except Exception:  # noqa: BLE001 - a user's exception may fail to be built
@@ -137,8 +137,8 @@ class Reader:
     """Reads the partition that it is given; runs as a Ray actor.
 
     `open` and `next_batch` are called one at a time (concurrency group ``data``); `status` and
-    `close` at any time (group ``control``). The constructor does nothing that can fail: an actor whose
-    constructor raises is dead without a useful error.
+    `close` at any time (group ``control``). The constructor does nothing that can fail: an actor
+    whose constructor raises is dead without a useful error.
     """
 
     def __init__(self) -> None:
@@ -181,8 +181,9 @@ class Reader:
             wait_s: Longest time to wait for a row.
 
         Returns:
-            The batch, None where it has no row, and its description. A range without rows is one, too:
-            its offsets count as read. Or None and what went wrong, the same at each further call.
+            The batch, None where it has no row, and its description. A range without rows is one,
+            too: its offsets count as read. Or None and what went wrong, the same at each further
+                call.
         """
         if self._failure is None:
             try:

@@ -75,9 +75,9 @@ class BatchRef:
             batch: pa.RecordBatch = ray.get(self.ref)
         except RayError as error:
             raise BatchLost(
-                f"topic '{self.topic}' partition {self.partition} offset {self.start_offset}: the batch "
-                "is gone from the object store; start the stream again, it resumes at what was "
-                "acknowledged"
+                f"topic '{self.topic}' partition {self.partition} offset {self.start_offset}: the "
+                "batch is gone from the object store; start the stream again, it resumes at what "
+                "was acknowledged"
             ) from error
         return batch
 
@@ -254,9 +254,7 @@ class StreamRun:
                     yield presented
                     if acknowledge:
                         self._acknowledge(info.partition, info.start_offset)
-            except GeneratorExit:
-                raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
                 self._end_after(error)
                 raise self._incomplete(error) from error.__cause__
             if signals.received is not None:
@@ -337,8 +335,8 @@ class StreamRun:
             if end is not None and not progress.is_done:
                 offset = progress.delivered_offset
                 incomplete = ReadIncomplete(
-                    f"topic '{partition.topic}' partition {partition.partition}: the read stopped at "
-                    f"offset {offset} before its end {end}: {error}",
+                    f"topic '{partition.topic}' partition {partition.partition}: the read stopped "
+                    f"at offset {offset} before its end {end}: {error}",
                     partition.topic,
                     partition.partition,
                     offset,
