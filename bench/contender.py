@@ -18,14 +18,18 @@ from bench.job import Job, Outcome
 
 
 def measure(name: str, job: Job) -> Outcome:
-    """Run a contender in this process."""
+    """Run a contender in this process.
+
+    Raises:
+        RuntimeError: It did not give the rows that were asked for.
+    """
     module = importlib.import_module(f"bench.contenders.{name}")
     digest = Digest(job.records)
     rows = batches = first_batch_rows = 0
     with module.contend(job) as stream:
         opened, opened_cpu = time.perf_counter(), CpuTime.now()
         first = ended = opened
-        first_cpu = opened_cpu
+        first_cpu = ended_cpu = opened_cpu
         for batch in stream:
             if not batch.num_rows:
                 continue
@@ -35,10 +39,14 @@ def measure(name: str, job: Job) -> Outcome:
                 first_batch_rows = batch.num_rows
             rows += batch.num_rows
             batches += 1
-            ended = time.perf_counter()
+            if rows == job.rows:
+                ended = time.perf_counter()
+                # Now, and not after the loop: a reader that is closed takes its CPU time with it.
+                ended_cpu = CpuTime.now()
             if job.check:
                 digest.add_batch(batch)
-        ended_cpu = CpuTime.now()
+    if rows != job.rows:
+        raise RuntimeError(f"contender '{name}' gave {rows} rows instead of {job.rows}")
     first_batch_s = first - opened
     if batches == 1 or getattr(module, "MEASURE_FROM_OPENING", False):
         first, first_cpu, first_batch_rows = opened, opened_cpu, 0
