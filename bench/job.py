@@ -49,7 +49,7 @@ class Job:
             **self.config.librdkafka_settings(),
             "group.id": "bench",
             "queued.max.messages.kbytes": str(PREFETCH_BYTES >> 10),
-            "queued.min.messages": "10000000",
+            "queued.min.messages": "1000000",
         }
 
     def to_json(self) -> str:
