@@ -15,7 +15,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, Literal, NamedTuple
 
@@ -329,10 +329,10 @@ class _StructReader(_Reader):
         super().__init__(arrow_type)
         self.path = path
         self.refuse_unknown = refuse_unknown
-        self.known = frozenset(field.name for field in arrow_type)
+        self.known = frozenset(inner.name for inner in arrow_type)
         self.fields = {
             name: _reader(arrow_type.field(name), path + path_step(name), refuse_unknown)
-            for name in ((field.name for field in arrow_type) if built is None else built)
+            for name in ([inner.name for inner in arrow_type] if built is None else built)
         }
 
     def columns(self, values: list[dict[str, Any]], unknown: Counter[str]) -> list[pa.Array[Any]]:
@@ -352,10 +352,13 @@ class _StructReader(_Reader):
 
     def _count_unknown(self, values: list[dict[str, Any]], unknown: Counter[str]) -> None:
         names = set().union(*values) - self.known
-        if names and self.refuse_unknown:
+        if not names:
+            return
+        if self.refuse_unknown:
             raise _Irregular
+        counts = Counter(itertools.chain.from_iterable(values))
         for name in names:
-            unknown[self.path + path_step(name)] += sum(name in value for value in values)
+            unknown[self.path + path_step(name)] += counts[name]
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         columns = self.columns([value or {} for value in values], unknown)
@@ -449,15 +452,15 @@ class _MapReader(_Reader):
         return row
 
 
-def _reader(field: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
-    arrow_type = field.type
+def _reader(column: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
+    arrow_type = column.type
     if pa.types.is_struct(arrow_type):
         return _StructReader(arrow_type, path, refuse_unknown)
     if pa.types.is_map(arrow_type):
         return _MapReader(arrow_type, path, refuse_unknown)
     if pa.types.is_list(arrow_type):
         return _ListReader(arrow_type, path, refuse_unknown)
-    if is_json_text(field):
+    if is_json_text(column):
         return _TextReader(arrow_type)
     if pa.types.is_timestamp(arrow_type):
         return _TimestampReader(arrow_type)
@@ -478,6 +481,15 @@ def _reader(field: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
 _RUN: Final = 1024
 # Halving stops here.
 _FEW: Final = 8
+
+
+@dataclass
+class _Result:
+    """What has been decoded so far; a part has an array per column."""
+
+    parts: list[list[pa.Array[Any]]]
+    rejected: list[Rejected] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 class JsonDecoder:
@@ -507,48 +519,37 @@ class JsonDecoder:
         With ``on_error="fail"`` the result ends before the first value that does not decode, which
         is then the only one in ``rejected``.
         """
-        parts: list[list[pa.Array[Any]]] = []
-        rejected: list[Rejected] = []
-        unknown: Counter[str] = Counter()
-        end = len(values)
+        result = _Result([[pa.array([], arrow_type) for arrow_type in self._types]])
         for start in range(0, len(values), _RUN):
-            self._run(values[start : start + _RUN], start, parts, rejected, unknown)
-            if rejected and self._stop:
-                end = rejected[0].index
+            self._run(values[start : start + _RUN], start, result)
+            if self._is_over(result):
                 break
-        columns = [
-            pa.concat_arrays(arrays) if arrays else pa.array([], arrow_type)
-            for arrow_type, arrays in zip(
-                self._types,
-                zip(*parts, strict=True) if parts else itertools.repeat([]),
-                strict=False,
-            )
-        ]
-        bad = {value.index for value in rejected}
-        rows = [index for index in range(end) if index not in bad] if bad else range(end)
-        return Decoded(columns, rows, rejected, dict(unknown))
+        end = result.rejected[0].index if self._is_over(result) else len(values)
+        bad = {value.index for value in result.rejected}
+        return Decoded(
+            [pa.concat_arrays(arrays) for arrays in zip(*result.parts, strict=True)],
+            [index for index in range(end) if index not in bad] if bad else range(end),
+            result.rejected,
+            dict(result.unknown),
+        )
 
-    def _run(
-        self,
-        values: Sequence[bytes | None],
-        start: int,
-        parts: list[list[pa.Array[Any]]],
-        rejected: list[Rejected],
-        unknown: Counter[str],
-    ) -> None:
+    def _is_over(self, result: _Result) -> bool:
+        return self._stop and bool(result.rejected)
+
+    def _run(self, values: Sequence[bytes | None], start: int, result: _Result) -> None:
         try:
             columns, met = self._columns(values)
         except _Irregular as irregular:
             if len(values) <= _FEW or isinstance(irregular, _NeedsTokens):
-                self._rows(values, start, parts, rejected, unknown)
+                self._rows(values, start, result)
                 return
             half = len(values) // 2
-            self._run(values[:half], start, parts, rejected, unknown)
-            if not (rejected and self._stop):
-                self._run(values[half:], start + half, parts, rejected, unknown)
+            self._run(values[:half], start, result)
+            if not self._is_over(result):
+                self._run(values[half:], start + half, result)
         else:
-            parts.append(columns)
-            unknown.update(met)
+            result.parts.append(columns)
+            result.unknown.update(met)
 
     def _columns(self, values: Sequence[bytes | None]) -> tuple[list[pa.Array[Any]], Counter[str]]:
         try:
@@ -562,14 +563,7 @@ class JsonDecoder:
         unknown: Counter[str] = Counter()
         return self._document.columns(documents, unknown), unknown
 
-    def _rows(
-        self,
-        values: Sequence[bytes | None],
-        start: int,
-        parts: list[list[pa.Array[Any]]],
-        rejected: list[Rejected],
-        unknown: Counter[str],
-    ) -> None:
+    def _rows(self, values: Sequence[bytes | None], start: int, result: _Result) -> None:
         rows: list[dict[str, Any]] = []
         for index, value in enumerate(values, start):
             if value is None:
@@ -580,12 +574,12 @@ class JsonDecoder:
                 document = parse_document(value)
                 rows.append(self._document.value(document.root, document.tokens, met))
             except Unfit as unfit:
-                rejected.append(Rejected(index, f"${unfit.path}", unfit.reason))
+                result.rejected.append(Rejected(index, f"${unfit.path}", unfit.reason))
                 if self._stop:
                     break
             else:
-                unknown.update(met)
-        parts.append(
+                result.unknown.update(met)
+        result.parts.append(
             [
                 pa.array([row.get(name) for row in rows], reader.type)
                 for name, reader in self._document.fields.items()

@@ -204,6 +204,16 @@ def test_decode_rejected_value_counts_no_unknown_fields(decode: Decode) -> None:
     assert [index for index, _, _ in decoding.rejected] == [1, 2]
 
 
+def test_decode_many_unknown_names_counts_each(decode: Decode) -> None:
+    values = [b'{"zz":1,"n%d":{"q":1},"o":{"u%d":1}}' % (i, i % 10) for i in range(2000)]
+
+    decoding = decode(values, SCHEMA)
+
+    names = {f"$.n{i}": 1 for i in range(2000)} | {f"$.o.u{i}": 200 for i in range(10)}
+    assert decoding.unknown_fields == {"$.zz": 2000, **names}
+    assert decoding.rejected == []
+
+
 @pytest.mark.parametrize(
     ("token", "sign"), [(b"-0", 1), (b"-0.0", -1), (b"-0e5", -1), (b"-1e-400", -1), (b"0", 1)]
 )

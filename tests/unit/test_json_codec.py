@@ -1,0 +1,55 @@
+"""The JSON codec's description, and what its Python decoder is told."""
+
+from __future__ import annotations
+
+import pickle
+
+import pyarrow as pa
+
+from sabot_ray.codecs.json import Decoded, JsonCodec, JsonDecoder, Rejected
+from sabot_ray.schema import JSON_TEXT_METADATA
+
+SCHEMA = pa.schema(
+    [pa.field("a", pa.int64()), pa.field("j", pa.string(), metadata=JSON_TEXT_METADATA)]
+)
+
+
+def test_json_codec_survives_pickling_with_its_schema() -> None:
+    codec = pickle.loads(pickle.dumps(JsonCodec(SCHEMA, "fail")))
+
+    assert codec == JsonCodec(SCHEMA, "fail")
+    assert codec.schema.equals(SCHEMA, check_metadata=True)
+
+
+def test_json_decoder_skipping_tells_which_values_became_rows() -> None:
+    decoder = JsonDecoder(JsonCodec(SCHEMA), ["a"], "skip")
+
+    decoded = decoder.decode([b'{"a":1}', b"[", None, b'{"a":"x"}', b'{"a":2,"b":3}'])
+
+    assert decoded == Decoded(
+        [pa.array([1, None, 2], pa.int64())],
+        [0, 2, 4],
+        [
+            Rejected(1, "$", "malformed JSON"),
+            Rejected(3, "$.a", "expected an integer, found a string"),
+        ],
+        {"$.b": 1},
+    )
+
+
+def test_json_decoder_failing_tells_the_rows_before_the_first_bad_value() -> None:
+    decoder = JsonDecoder(JsonCodec(SCHEMA), ["a"])
+
+    decoded = decoder.decode([b'{"a":1}', None, b"[", b'{"a":2}', b"]"])
+
+    assert decoded == Decoded(
+        [pa.array([1, None], pa.int64())], [0, 1], [Rejected(2, "$", "malformed JSON")], {}
+    )
+
+
+def test_json_decoder_without_columns_still_validates() -> None:
+    decoder = JsonDecoder(JsonCodec(SCHEMA), [], "skip")
+
+    decoded = decoder.decode([b'{"a":"x"}', b"{", b'{"j":1}'])
+
+    assert decoded == Decoded([], [0, 2], [Rejected(1, "$", "malformed JSON")], {})
