@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -48,8 +48,9 @@ OPEN_TIMEOUT_S = 30.0
 MAX_DEATHS_WITHOUT_PROGRESS = 5
 #: Most calls that a reader has outstanding.
 MAX_OUTSTANDING = 4
-#: Longest time that `Coordinator.next` blocks in one go, so that signals are seen, in seconds.
+#: Longest time that `Coordinator.next` blocks in one go, so that the watchdog runs, in seconds.
 _SLICE_S = 0.2
+_MIN_BATCH_BYTES = 64 << 10
 
 
 @dataclass
@@ -145,17 +146,19 @@ class Coordinator:
             for partition, wanted in ranges.items()
         }
         self._budget = max_in_flight_bytes
-        self._batch_bytes = plan.spec.max_batch_bytes
         self._readers = [_ReaderHandle(*item) for item in self.progress.items()]
+        # So that a call to every reader fits into half the budget: else some could starve.
+        share = max_in_flight_bytes // (2 * max(len(self._readers), 1))
+        self._batch_bytes = min(plan.spec.max_batch_bytes, max(share, _MIN_BATCH_BYTES))
+        plan = replace(plan, spec=replace(plan.spec, max_batch_bytes=self._batch_bytes))
         self._actor_class = ray.remote(**{**ACTOR_OPTIONS, **actor_options})(Reader)
         self._requested = {**ACTOR_OPTIONS, **actor_options}
         self._plan_ref = ray.put(plan)
         self._routed: deque[tuple[_ReaderHandle, RoutedBatch]] = deque()
         self._routed_bytes = 0
         self._unacknowledged_bytes = 0
-        share = max_in_flight_bytes // (max(len(self._readers), 1) * self._batch_bytes)
-        self._outstanding = min(max(share, 1), MAX_OUTSTANDING)
-        self._turn = 0
+        calls = max_in_flight_bytes // (max(len(self._readers), 1) * self._batch_bytes)
+        self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
         self._warned_fields: set[str] = set()
         self._warned_decode = (0, float("-inf"))
         self._warned_held = False
@@ -305,15 +308,15 @@ class Coordinator:
             reader.actor = None
 
     def _top_up(self) -> None:
-        """Ask for batches, in turn, as far as the budget goes."""
+        """Ask for batches, as far as the budget goes."""
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
         held = self._routed_bytes + self._unacknowledged_bytes
         self._warn_if_held()
-        for reader in self._in_turn():
+        for reader in self._readers:
             while not reader.ended and reader.actor is not None:
                 batches = sum(call.batch is not None for call in reader.calls)
-                # One call each is always allowed, else many partitions could starve each other.
                 room = asked + held + self._batch_bytes <= self._budget
+                # A budget smaller than the smallest batches must not stop everything.
                 if batches >= self._outstanding or not (room or (batches == 0 and held == 0)):
                     break
                 batch, answer = reader.actor.next_batch.options(
@@ -335,13 +338,11 @@ class Coordinator:
             self._budget / 2**20,
         )
 
-    def _in_turn(self) -> list[_ReaderHandle]:
-        self._turn = (self._turn + 1) % max(len(self._readers), 1)
-        return self._readers[self._turn :] + self._readers[: self._turn]
-
     def _collect(self, wait_s: float) -> None:
         """Take the answers that have come; wait for one where none has."""
-        waiting = {reader.calls[0].answer: reader for reader in self._in_turn() if reader.calls}
+        # Rotated, so that no partition comes always first.
+        self._readers.append(self._readers.pop(0))
+        waiting = {reader.calls[0].answer: reader for reader in self._readers if reader.calls}
         if not waiting:
             # Everything is handed out and nothing acknowledged yet.
             time.sleep(min(wait_s, 0.01))

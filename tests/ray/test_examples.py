@@ -58,6 +58,6 @@ def test_demo_reads_every_record_it_wrote(
 def test_info_names_the_backend_and_the_versions(environment: dict[str, str]) -> None:
     output = run(environment, sys.executable, "-m", "sabot_ray", "info")
 
-    lines = dict(line.split(maxsplit=1) for line in output.splitlines())
+    lines = dict(line.rstrip().split(maxsplit=1) for line in output.splitlines())
     assert lines["backend"] == "native"
     assert {"sabot-ray", "ray", "pyarrow", "confluent-kafka", "aiokafka"} <= lines.keys()
