@@ -159,7 +159,7 @@ _AIOKAFKA_DEFAULTS: Final[dict[str, Any]] = {
     "client_id": "sabot_ray",
 }
 
-_SERVER = re.compile(r"(?:[A-Za-z]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+):(\d{1,5})")
+_SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 
 
 def _kafka_name(name: str) -> str:

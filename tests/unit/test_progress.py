@@ -1,0 +1,200 @@
+"""Bounds, acknowledgement and commits, without a broker."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from sabot_ray.errors import CommitFailed, ConfigError, DataLoss, Fenced
+from sabot_ray.kafka.metadata import OffsetRange, resolve_ranges
+from sabot_ray.offsets.committer import Committer
+from sabot_ray.offsets.store import Offsets
+from sabot_ray.offsets.tracker import AckTracker
+from sabot_ray.types import TopicPartition, Watermarks
+from tests.servers import wait_until
+
+P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
+MARKS = {0: Watermarks(10, 100, 90), 1: Watermarks(0, 0, 0)}
+
+
+def ranges(**bounds: Any) -> dict[int, tuple[int, int | None]]:
+    options = {"start": "earliest", "end": None, "committed": {}, "auto_offset_reset": "earliest"}
+    resolved = resolve_ranges("t", MARKS, **{**options, **bounds})
+    return {p: (wanted.start_offset, wanted.end_offset) for p, wanted in resolved.items()}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({}, {0: (10, None), 1: (0, None)}),
+        ({"start": "latest"}, {0: (90, None), 1: (0, None)}),
+        ({"end": "latest"}, {0: (10, 90), 1: (0, 0)}),
+        ({"start": "committed", "committed": {0: 40, 1: 0}}, {0: (40, None), 1: (0, None)}),
+        ({"start": "committed", "committed": {0: 40}}, {0: (40, None), 1: (0, None)}),
+        ({"start": "committed", "auto_offset_reset": "latest"}, {0: (90, None), 1: (0, None)}),
+    ],
+)
+def test_bounds_become_offsets(bounds: dict[str, Any], expected: dict[int, Any]) -> None:
+    assert ranges(**bounds) == expected
+
+
+def test_end_beyond_the_last_stable_offset_is_clamped(caplog: pytest.LogCaptureFixture) -> None:
+    assert ranges(end=95) == {0: (10, 90), 1: (0, 0)}
+    assert "partition 0: end 95 is beyond the last stable offset 90" in caplog.text
+
+
+def test_committed_offset_that_expired_for_some_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    ranges(start="committed", committed={0: 40})
+    assert "partitions [1]: nothing is committed (offsets expire after 7 days" in caplog.text
+    caplog.clear()
+    ranges(start="committed")
+    assert caplog.text == ""
+
+
+def test_nothing_committed_with_reset_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"partitions \[1\]: nothing is committed"):
+        ranges(start="committed", committed={0: 40}, auto_offset_reset="none")
+
+
+@pytest.mark.parametrize(
+    ("offset", "available", "text"),
+    [(4, 10, "6 offsets are lost to retention"), (101, 100, "re-created or truncated")],
+)
+def test_start_outside_the_log_is_data_loss(offset: int, available: int, text: str) -> None:
+    with pytest.raises(DataLoss, match=text) as caught:
+        ranges(start="committed", committed={0: offset, 1: 0})
+
+    loss = caught.value
+    assert (loss.partition, loss.wanted_offset, loss.available_offset) == (0, offset, available)
+
+
+def test_range_without_records_is_empty() -> None:
+    assert OffsetRange(5, 5).is_empty
+    assert OffsetRange(6, 5).is_empty
+    assert not OffsetRange(4, 5).is_empty
+    assert not OffsetRange(4, None).is_empty
+
+
+def test_committable_offset_waits_for_the_contiguous_prefix() -> None:
+    tracker = AckTracker()
+    for start in (0, 10, 20):
+        tracker.deliver(P0, start, start + 10, 100)
+    tracker.deliver(P1, 5, 7, 50)
+
+    tracker.acknowledge(P0, 10)
+    tracker.acknowledge(P1, 5)
+    assert tracker.committable() == {P1: 7}
+    assert (tracker.pending_bytes, tracker.pending_batches) == (200, 2)
+
+    tracker.acknowledge(P0, 0)
+    tracker.acknowledge(P0, 0)
+    assert tracker.committable() == {P0: 20, P1: 7}
+    assert tracker.pending_bytes == 100
+
+
+def test_range_without_rows_is_committed_with_what_is_before_it() -> None:
+    tracker = AckTracker()
+    tracker.deliver(P0, 0, 10, 100)
+    tracker.skip(P0, 10, 15)
+    assert tracker.committable() == {}
+
+    tracker.acknowledge(P0, 0)
+    assert tracker.committable() == {P0: 15}
+
+
+def test_acknowledge_all_covers_everything_delivered() -> None:
+    tracker = AckTracker()
+    for start in (0, 10, 20):
+        tracker.deliver(P0, start, start + 10, 100)
+
+    tracker.acknowledge_all()
+
+    assert tracker.committable() == {P0: 30}
+    assert tracker.pending_bytes == 0
+
+
+class Store:
+    """Remembers commits; raises what it is told to, once each."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.commits: list[dict[TopicPartition, int]] = []
+
+    def acquire(self) -> Offsets:
+        return {}
+
+    def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.commits.append(dict(offsets))
+
+    def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_committer_commits_only_what_changed() -> None:
+    store = Store()
+    committer = Committer(store, None, stored={P0: 5})
+
+    committer.stage({P0: 5, P1: 3})
+    committer.flush(1.0)
+    committer.flush(1.0)
+    committer.stage({P0: 6})
+    committer.flush(1.0)
+
+    assert store.commits == [{P1: 3}, {P0: 6}]
+    assert committer.stored == {P0: 6, P1: 3}
+
+
+def test_committer_commits_by_itself() -> None:
+    store = Store()
+    committer = Committer(store, 0.01)
+    committer.stage({P0: 1})
+    wait_until(lambda: store.commits == [{P0: 1}], timeout_s=5)
+    committer.close()
+
+
+def test_passing_failure_of_a_commit_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    store = Store(CommitFailed("coordinator moved", retriable=True))
+    committer = Committer(store, 0.01)
+    committer.stage({P0: 1})
+    wait_until(lambda: store.commits == [{P0: 1}], timeout_s=5)
+    committer.close()
+    assert "coordinator moved; it is tried again with the next commit" in caplog.text
+
+
+def test_flush_retries_until_its_time_is_over() -> None:
+    failure = CommitFailed("no answer", retriable=True)
+    store = Store(failure, failure)
+    committer = Committer(store, None)
+    committer.stage({P0: 1})
+    committer.flush(5.0)
+    assert store.commits == [{P0: 1}]
+
+    store.errors = [failure] * 1000
+    committer.stage({P0: 2})
+    with pytest.raises(CommitFailed, match="no answer"):
+        committer.flush(0.2)
+
+
+def test_fenced_commit_ends_the_committer_for_good() -> None:
+    store = Store(Fenced("another driver"))
+    committer = Committer(store, 0.01)
+    committer.stage({P0: 1})
+
+    def fenced() -> bool:
+        try:
+            committer.check()
+        except Fenced:
+            return True
+        return False
+
+    wait_until(fenced, timeout_s=5)
+    with pytest.raises(Fenced):
+        committer.flush(1.0)
+    assert store.commits == []
+    committer.close()
