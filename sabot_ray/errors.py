@@ -37,12 +37,19 @@ def _rebuild(cls: type[SabotRayError], message: str, state: dict[str, Any]) -> S
 
 
 class SabotRayError(Exception):
-    """Base of every error that sabot_ray raises on purpose."""
+    """Base of every error that sabot_ray raises on purpose.
+
+    Args:
+        message: What happened, where, what to do.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
     @property
     def message(self) -> str:
         """The text of the error."""
-        return str(self.args[0]) if self.args else ""
+        return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.__dict__)
