@@ -477,8 +477,9 @@ def _reader(column: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
 
 # --- the decoder ---------------------------------------------------------------------------------
 
-# A run of records this long stays in the processor's cache while its columns are built.
-_RUN: Final = 1024
+# A run of values of about this size, as Python objects, stays in the processor's cache while its
+# columns are built, and is gone again before the garbage collector promotes it.
+_RUN_BYTES: Final = 160 << 10
 # Halving stops here.
 _FEW: Final = 8
 
@@ -490,6 +491,11 @@ class _Result:
     parts: list[list[pa.Array[Any]]]
     rejected: list[Rejected] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
+
+
+def _run_length(values: Sequence[bytes | None]) -> int:
+    sizes = [len(value) for value in values[:64] if value]
+    return max(64, min(1024, _RUN_BYTES * len(sizes) // (sum(sizes) or 1)))
 
 
 class JsonDecoder:
@@ -520,8 +526,9 @@ class JsonDecoder:
         is then the only one in ``rejected``.
         """
         result = _Result([[pa.array([], arrow_type) for arrow_type in self._types]])
-        for start in range(0, len(values), _RUN):
-            self._run(values[start : start + _RUN], start, result)
+        length = _run_length(values)
+        for start in range(0, len(values), length):
+            self._run(values[start : start + length], start, result)
             if self._is_over(result):
                 break
         end = result.rejected[0].index if self._is_over(result) else len(values)
