@@ -1,4 +1,4 @@
-"""Connections to brokers, and the questions about one topic, on aiokafka's wire protocol.
+"""Connections to brokers, and what is asked of them, on aiokafka's wire protocol.
 
 One level below ``AIOKafkaConsumer``, which cannot keep the promises made here: it asks for metadata
 in a way that creates a missing topic, waits silently when a topic is gone, drops the records that
@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -29,6 +31,7 @@ READ_COMMITTED: Final = 1
 
 _UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 _CLIENT: Final = -1
+_GROUP: Final = 0
 _EARLIEST: Final = -2
 _LATEST: Final = -1
 
@@ -52,7 +55,7 @@ class Brokers:
         servers = [server.rpartition("://")[2] for server in settings["bootstrap_servers"]]
         self._bootstrap = [Address(host, port) for host, port, _ in collect_hosts(servers)]
         self._known: list[Address] = []
-        self._servers = config.bootstrap_servers
+        self.servers = config.bootstrap_servers
         self._connection_settings: dict[str, Any] = {
             "client_id": settings["client_id"],
             # A broker in no trouble at all answers a fetch only after fetch_max_wait_ms.
@@ -111,7 +114,7 @@ class Brokers:
         if code == _UNKNOWN_TOPIC_OR_PARTITION:
             raise from_code(
                 code,
-                f"topic '{topic}' does not exist on {self._servers}; create it first, or check its "
+                f"topic '{topic}' does not exist on {self.servers}; create it first, or check its "
                 "spelling",
             )
         if code:
@@ -140,7 +143,18 @@ class Brokers:
             found.update({p: Watermarks(low[p], high[p], stable[p]) for p in led})
         return found
 
-    async def _ask_any(self, request: MetadataRequest) -> Any:
+    async def coordinator(self, group_id: str) -> Address:
+        """Return where a consumer group's coordinator listens.
+
+        Raises:
+            KafkaError: No broker answers, there is no coordinator now, or the group is not ours.
+        """
+        answer = await self._ask_any(FindCoordinatorRequest(group_id, _GROUP))
+        if answer.error_code:
+            raise from_code(answer.error_code, f"group '{group_id}': coordinator")
+        return Address(answer.host, answer.port)
+
+    async def _ask_any(self, request: MetadataRequest | FindCoordinatorRequest) -> Any:
         """Send a request to whichever broker answers first."""
         known = random.sample(self._known, len(self._known))
         failure: KafkaError | None = None
@@ -153,7 +167,7 @@ class Brokers:
                 failure = error
         assert failure is not None
         raise BrokerUnavailable(
-            f"no broker of {self._servers} answers: {failure.message}; are host and port right, is "
+            f"no broker of {self.servers} answers: {failure.message}; are host and port right, is "
             "a broker running there, does the listener ask for TLS or SASL?",
             failure.code,
             failure.name,
@@ -172,6 +186,21 @@ def _leader(leaders: Mapping[int, Address | None], topic: str, partition: int) -
     if leader is None:
         raise BrokerUnavailable(f"{where} has no leader now", retriable=True)
     return leader
+
+
+async def committed_offsets(
+    coordinator: AIOKafkaConnection, group_id: str, topic: str, partitions: Iterable[int]
+) -> dict[int, int]:
+    """Ask a group's coordinator for committed offsets; partitions without one are left out.
+
+    Raises:
+        KafkaError: The coordinator refuses.
+    """
+    answer = await coordinator.send(OffsetFetchRequest(group_id, [(topic, list(partitions))]))
+    codes = [answer.error_code, *(code for _, _, _, code in answer.topics[0][1])]
+    for code in filter(None, codes):
+        raise from_code(code, f"group '{group_id}' topic '{topic}': committed offsets")
+    return {partition: offset for partition, offset, *_ in answer.topics[0][1] if offset >= 0}
 
 
 async def _list_offsets(

@@ -424,10 +424,11 @@ class AiokafkaSource:
 
     def _metadata_column(self, name: str, taken: _Records, rows: Sequence[int]) -> pa.Array[Any]:
         arrow_type = METADATA_FIELDS[name].type
-        if name == "_kafka_topic":
-            return pa.repeat(pa.scalar(self._spec.topic, arrow_type), len(rows))
-        if name == "_kafka_partition":
-            return pa.repeat(pa.scalar(self._partition, arrow_type), len(rows))
+        column: pa.Array[Any]
+        if name in ("_kafka_topic", "_kafka_partition"):
+            value = self._spec.topic if name == "_kafka_topic" else self._partition
+            column = pa.repeat(pa.scalar(value, arrow_type), len(rows))
+            return column
         values = taken.lists[_ATTRIBUTES[name]]
         if len(rows) < len(values):
             values = [values[row] for row in rows]
@@ -436,7 +437,8 @@ class AiokafkaSource:
         if name == "_kafka_timestamp":
             # -1 says that there is none; batches before format 2 may say None.
             values = [None if ms is None or ms < 0 else ms for ms in values]
-        return pa.array(values, arrow_type)
+        column = pa.array(values, arrow_type)
+        return column
 
 
 def _headers_array(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array[Any]:

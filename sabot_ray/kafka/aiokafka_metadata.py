@@ -1,0 +1,146 @@
+"""`ClusterClient` on aiokafka, for drivers where confluent-kafka cannot be imported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from sabot_ray.errors import BrokerUnavailable, KafkaError
+from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
+from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
+from sabot_ray.kafka.aiokafka_loop import EventLoopThread
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S
+from sabot_ray.types import TopicPartition, Watermarks
+
+T = TypeVar("T")
+
+_RETRY_S: Final = 0.1
+# A sample is small: fetch little ahead, and not from too many partitions at a time.
+_SAMPLE_PREFETCH_BYTES: Final = 1 << 20
+_SAMPLE_PARTITIONS: Final = 32
+
+
+class AiokafkaClusterClient:
+    """See `sabot_ray.kafka.metadata.ClusterClient`."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._brokers = Brokers(config)
+        self._loop = EventLoopThread()
+
+    def _ask(self, what: str, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self._loop.run(self._ask_patiently(what, question))
+
+    async def _ask_patiently(self, what: str, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Ask again while the trouble may pass, for `METADATA_TIMEOUT_S` at most."""
+        failure: KafkaError | None = None
+        try:
+            async with asyncio.timeout(METADATA_TIMEOUT_S):
+                while True:
+                    try:
+                        return await question()
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise
+                        failure = error
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError:
+            raise self._unavailable(what, failure) from None
+
+    def _unavailable(self, what: str, failure: KafkaError | None) -> BrokerUnavailable:
+        reason = f" ({failure.message})" if failure else ""
+        return BrokerUnavailable(
+            f"{what}: no broker of {self._brokers.servers} answered within "
+            f"{METADATA_TIMEOUT_S:g} s{reason}; are host and port right, is a broker running "
+            "there, does the listener ask for TLS or SASL?",
+            failure.code if failure else 0,
+            failure.name if failure else "",
+            retriable=True,
+        )
+
+    def partitions(self, topic: str) -> list[int]:
+        """See `ClusterClient.partitions`."""
+        return sorted(self._ask(f"topic '{topic}'", lambda: self._brokers.leaders(topic)))
+
+    def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
+        """See `ClusterClient.watermarks`."""
+        what = f"topic '{topic}': watermarks"
+        return self._ask(what, lambda: self._brokers.watermarks(topic, partitions))
+
+    def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """See `ClusterClient.committed`."""
+
+        async def question() -> dict[int, int]:
+            coordinator = await self._brokers.coordinator(group_id)
+            async with self._brokers.connected(coordinator) as connection:
+                return await committed_offsets(connection, group_id, topic, partitions)
+
+        return self._ask(f"group '{group_id}' topic '{topic}': committed offsets", question)
+
+    def sample(
+        self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
+    ) -> list[bytes | None]:
+        """See `ClusterClient.sample`."""
+        due = [
+            (partition, start, end)
+            for partition, wanted in sorted(ranges.items())
+            for start, end in wanted
+            if start < end
+        ]
+        values: list[bytes | None] = []
+        for first in range(0, len(due), _SAMPLE_PARTITIONS):
+            values += self._sample(topic, due[first : first + _SAMPLE_PARTITIONS], records)
+        return values
+
+    def _sample(
+        self, topic: str, ranges: Sequence[tuple[int, int, int]], records: int
+    ) -> list[bytes | None]:
+        fetchers = [
+            PartitionFetcher(
+                self._loop,
+                self._brokers,
+                self._config,
+                TopicPartition(topic, partition),
+                end,
+                _SAMPLE_PREFETCH_BYTES,
+            )
+            for partition, _, end in ranges
+        ]
+        try:
+            # All of them fetch while the first ones are being read.
+            for fetcher, (_, start, _) in zip(fetchers, ranges, strict=True):
+                fetcher.start(start)
+            values: list[bytes | None] = []
+            for fetcher, (partition, start, end) in zip(fetchers, ranges, strict=True):
+                where = f"topic '{topic}' partition {partition}"
+                values += self._read(fetcher, where, start, end, records)
+            return values
+        finally:
+            for fetcher in fetchers:
+                fetcher.close()
+
+    def _read(
+        self, fetcher: PartitionFetcher, where: str, start: int, end: int, records: int
+    ) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        position = start
+        while position < end and len(values) < records:
+            fetched = fetcher.take(METADATA_TIMEOUT_S)
+            if fetched is None:
+                raise self._unavailable(f"{where}: sample for the schema", None)
+            batches = unpack(
+                fetched,
+                where,
+                read_committed=fetcher.read_committed,
+                check_crcs=fetcher.check_crcs,
+            )
+            for found, _ in batches:
+                values += [record.value for record in found if start <= record.offset < end]
+            position = fetched.next_offset
+        return values[:records]
+
+    def close(self) -> None:
+        """See `ClusterClient.close`."""
+        self._loop.close()

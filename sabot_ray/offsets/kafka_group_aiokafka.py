@@ -1,0 +1,338 @@
+"""Progress in a Kafka consumer group, owned on aiokafka's wire protocol.
+
+As in `sabot_ray.offsets.kafka_group`, the driver is the group's single static member. The
+membership is kept here and not by an ``AIOKafkaConsumer``, which joins again whenever it is told
+that it is no member any more: two drivers would steal the group from each other for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
+from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import (
+    HeartbeatRequest,
+    JoinGroupRequest,
+    LeaveGroupRequest,
+    SyncGroupRequest,
+)
+
+from sabot_ray.errors import (
+    AuthorizationFailed,
+    BrokerUnavailable,
+    CommitFailed,
+    ConfigError,
+    Fenced,
+    KafkaError,
+    SabotRayError,
+)
+from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
+from sabot_ray.kafka.aiokafka_errors import from_code
+from sabot_ray.kafka.aiokafka_loop import EventLoopThread
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.offsets.store import Offsets
+from sabot_ray.types import TopicPartition
+
+#: Longest time to wait for the group's coordinator when joining, in seconds.
+JOIN_TIMEOUT_S: Final = 25.0
+
+_MAX_BACKOFF_S: Final = 1.0
+_BROKERS_RETENTION: Final = -1
+
+_ILLEGAL_GENERATION: Final = 22
+_INCONSISTENT_GROUP_PROTOCOL: Final = 23
+_UNKNOWN_MEMBER_ID: Final = 25
+_REBALANCE_IN_PROGRESS: Final = 27
+_FENCED_INSTANCE_ID: Final = 82
+# After these the membership is renewed, or found to be lost.
+_JOIN_AGAIN: Final = frozenset(
+    {_ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _REBALANCE_IN_PROGRESS, _FENCED_INSTANCE_ID}
+)
+
+
+class AiokafkaGroupStore:
+    """See `OffsetStore`.
+
+    Args:
+        config: How to reach the brokers.
+        group_id: The consumer group.
+        stream_id: Becomes the member's ``group.instance.id``: one owner per stream id.
+        topic: The topic whose offsets are kept.
+        partitions: All its partitions.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        group_id: str,
+        stream_id: str,
+        topic: str,
+        partitions: Sequence[int],
+    ) -> None:
+        settings = config.aiokafka_settings()
+        self._group_id = group_id
+        self._stream_id = stream_id
+        self._topic = topic
+        self._partitions = sorted(partitions)
+        self._where = f"group '{group_id}' topic '{topic}'"
+        self._session_timeout_ms: int = settings.get("session_timeout_ms", 45_000)
+        self._rebalance_timeout_ms: int = settings.get("max_poll_interval_ms", 300_000)
+        self._heartbeat_s: float = settings.get("heartbeat_interval_ms", 3_000) / 1000
+        self._backoff_s: float = settings.get("retry_backoff_ms", 100) / 1000
+        self._brokers = Brokers(config)
+        self._loop = EventLoopThread()
+        # Set once, in the loop; any thread may look.
+        self._failure: SabotRayError | None = None
+        # The rest is used in the loop only.
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+        self._refused = asyncio.Event()
+        self._member_id = ""
+        self._generation = -1
+        # The coordinator's connection while this member is in good standing.
+        self._coordinator: AIOKafkaConnection | None = None
+        # What the group holds as far as this owner knows; None before the first look.
+        self._committed: dict[int, int] | None = None
+        # Commits that were not answered: they may have been stored.
+        self._unanswered: dict[int, int] = {}
+
+    def acquire(self) -> Offsets:
+        """See `OffsetStore.acquire`."""
+        try:
+            committed = self._loop.run(self._acquire(), timeout_s=JOIN_TIMEOUT_S)
+        except BrokerUnavailable:
+            raise BrokerUnavailable(
+                f"{self._where}: no group coordinator let us join within {JOIN_TIMEOUT_S:g} s; are "
+                "the brokers up, and may these credentials READ the group?",
+                retriable=True,
+            ) from None
+        return {TopicPartition(self._topic, p): offset for p, offset in committed.items()}
+
+    def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
+        """See `OffsetStore.commit`."""
+        self.check()
+        if offsets:
+            wanted = {partition.partition: offset for partition, offset in offsets.items()}
+            self._loop.run(self._commit(wanted, timeout_s))
+
+    def check(self) -> None:
+        """See `OffsetStore.check`."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """See `OffsetStore.close`."""
+        # A static member does not leave the group, so a restart takes over at once.
+        self._loop.close()
+
+    # The rest runs in the loop.
+
+    async def _acquire(self) -> dict[int, int]:
+        self._task = asyncio.create_task(self._run())
+        await self._membership()
+        assert self._committed is not None
+        return dict(self._committed)
+
+    async def _membership(self) -> AIOKafkaConnection:
+        """Wait until this is a member in good standing, and return the coordinator's connection."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._coordinator or self._failure)
+        self.check()
+        assert self._coordinator is not None
+        return self._coordinator
+
+    async def _commit(self, offsets: dict[int, int], timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                coordinator = await self._membership()
+                self._unanswered.update(offsets)
+                code = await self._ask_to_commit(coordinator, offsets)
+                if code in _JOIN_AGAIN:
+                    self._refused.set()
+                    self._coordinator = None
+                    # Joining again shows whether the membership was lost to another driver.
+                    await self._membership()
+        except (AiokafkaError, OSError) as error:
+            raise CommitFailed(
+                f"{self._where}: the commit was not answered within {timeout_s:g} s "
+                f"({error!r}); whether it was stored is not known",
+                retriable=True,
+            ) from error
+        if code:
+            refusal = from_code(code, f"{self._where}: commit")
+            retriable = refusal.retriable or code in _JOIN_AGAIN
+            raise CommitFailed(refusal.message, refusal.code, refusal.name, retriable=retriable)
+
+    async def _ask_to_commit(self, coordinator: AIOKafkaConnection, offsets: dict[int, int]) -> int:
+        """Commit, and return the first error's code, 0 if there is none."""
+        wanted = [(partition, offset, "") for partition, offset in offsets.items()]
+        answer = await coordinator.send(
+            OffsetCommitRequest(
+                self._group_id,
+                self._generation,
+                self._member_id,
+                _BROKERS_RETENTION,
+                [(self._topic, wanted)],
+            )
+        )
+        assert self._committed is not None
+        codes = dict(answer.topics[0][1])
+        for partition, code in codes.items():
+            offset = self._unanswered.pop(partition)
+            if not code:
+                self._committed[partition] = offset
+        return next(filter(None, codes.values()), 0)
+
+    async def _run(self) -> None:
+        try:
+            await self._keep_membership()
+        except SabotRayError as error:
+            self._failure = error
+        except Exception as error:  # noqa: BLE001 - acquire and commit must hear of it
+            self._failure = KafkaError(f"{self._where}: the membership failed: {error!r}")
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _keep_membership(self) -> None:
+        backoff_s = self._backoff_s
+        while True:
+            try:
+                address = await self._brokers.coordinator(self._group_id)
+                async with self._brokers.connected(address) as connection:
+                    while True:
+                        # A connection may be lost, and the membership outlives it.
+                        if self._generation < 0:
+                            await self._join(connection)
+                        async with self._changed:
+                            self._coordinator = connection
+                            self._changed.notify_all()
+                        backoff_s = self._backoff_s
+                        await self._send_heartbeats(connection)
+                        self._coordinator = None
+                        self._generation = -1
+            except KafkaError as error:
+                first_join = self._committed is None and not error.retriable
+                if first_join or isinstance(error, Fenced | AuthorizationFailed):
+                    raise
+            finally:
+                self._coordinator = None
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    async def _send_heartbeats(self, connection: AIOKafkaConnection) -> None:
+        """Return when the group asks to join again."""
+        self._refused.clear()
+        while not self._refused.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._refused.wait(), self._heartbeat_s)
+            request = HeartbeatRequest(self._group_id, self._generation, self._member_id)
+            code = (await connection.send(request)).error_code
+            if code in _JOIN_AGAIN:
+                return
+            if code:
+                raise from_code(code, f"{self._where}: heartbeat")
+
+    async def _join(self, connection: AIOKafkaConnection) -> None:
+        generation, assigned = await self._join_group(connection)
+        lacking = [partition for partition in self._partitions if partition not in assigned]
+        if lacking:
+            raise self._shared(f"partitions {lacking} are assigned to another consumer")
+        committed = await committed_offsets(
+            connection, self._group_id, self._topic, self._partitions
+        )
+        if self._committed is not None:
+            for partition in self._partitions:
+                known = self._committed.get(partition), self._unanswered.get(partition)
+                if committed.get(partition) not in known:
+                    raise self._fenced("the committed offsets moved while it was away")
+        self._committed = committed
+        self._unanswered.clear()
+        self._generation = generation
+
+    async def _join_group(self, connection: AIOKafkaConnection) -> tuple[int, list[int]]:
+        """Join, and return the generation and the partitions that are assigned to this member."""
+        metadata = ConsumerProtocolMemberMetadata(0, [self._topic], b"").encode()
+        protocols = [
+            # A static member that comes back is given its old assignment, unless the name of the
+            # protocol changes: with more partitions, there has to be a new one.
+            (f"sabot_ray-{len(self._partitions)}", metadata),
+            # What an owner on confluent-kafka has in common with this one.
+            ("range", metadata),
+        ]
+        while True:
+            joined = await connection.send(
+                JoinGroupRequest(
+                    self._group_id,
+                    self._session_timeout_ms,
+                    self._rebalance_timeout_ms,
+                    self._member_id,
+                    self._stream_id,
+                    "consumer",
+                    protocols,
+                )
+            )
+            code = joined.error_code
+            if not code:
+                self._member_id = joined.member_id
+                synced = await connection.send(
+                    SyncGroupRequest(
+                        self._group_id,
+                        joined.generation_id,
+                        self._member_id,
+                        self._stream_id,
+                        await self._assignments(joined, connection),
+                    )
+                )
+                code = synced.error_code
+                if not code:
+                    return joined.generation_id, self._own_partitions(synced.member_assignment)
+            if code == _FENCED_INSTANCE_ID:
+                raise self._fenced("its membership was taken over")
+            if code == _INCONSISTENT_GROUP_PROTOCOL:
+                raise self._shared("consumers of another kind take part in it")
+            if code not in _JOIN_AGAIN:
+                raise from_code(code, f"{self._where}: joining")
+            if code == _UNKNOWN_MEMBER_ID:
+                # The session expired, and nobody took it over: join as a new member.
+                self._member_id = ""
+            await asyncio.sleep(self._backoff_s)
+
+    async def _assignments(
+        self, joined: Any, connection: AIOKafkaConnection
+    ) -> list[tuple[str, bytes]]:
+        """Return what the group's leader decides; nothing if that is another member."""
+        if joined.leader_id != self._member_id:
+            return []
+        if len(joined.members) > 1:
+            # Without this the others would wait for an assignment until our session expires.
+            await connection.send(LeaveGroupRequest(self._group_id, self._member_id))
+            raise self._shared(f"{len(joined.members) - 1} other consumers take part in it")
+        everything = [(self._topic, self._partitions)]
+        return [(self._member_id, ConsumerProtocolMemberAssignment(0, everything, b"").encode())]
+
+    def _own_partitions(self, assignment: bytes) -> list[int]:
+        if not assignment:
+            return []
+        assigned = ConsumerProtocolMemberAssignment.decode(assignment).partitions()
+        return [partition for topic, partition in assigned if topic == self._topic]
+
+    def _fenced(self, reason: str) -> Fenced:
+        return Fenced(
+            f"{self._where}: another driver took over stream '{self._stream_id}' ({reason}); this "
+            "one stops reading and will not commit any more"
+        )
+
+    def _shared(self, reason: str) -> ConfigError:
+        return ConfigError(
+            f"{self._where}: {reason}; stop the other consumers of this group, or pass a group_id "
+            "of its own to this stream"
+        )

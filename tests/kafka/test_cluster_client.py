@@ -1,0 +1,94 @@
+"""What the driver asks the brokers, on both clients."""
+
+from __future__ import annotations
+
+import confluent_kafka
+import pytest
+
+from sabot_ray.errors import BrokerUnavailable, UnknownTopicOrPartition
+from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
+from sabot_ray.testing import Record
+from sabot_ray.types import Watermarks
+from tests.kafka.reading import delete_records, number
+from tests.servers import free_ports
+
+
+@pytest.fixture(params=[ConfluentClusterClient, AiokafkaClusterClient])
+def connect(request):
+    clients = []
+
+    def connect_one(servers: str, **settings):
+        clients.append(request.param(KafkaConfig(servers, **settings)))
+        return clients[-1]
+
+    yield connect_one
+    for client in clients:
+        client.close()
+
+
+def test_partitions_are_ascending(broker, make_topic, connect):
+    client = connect(broker.bootstrap_servers)
+    assert client.partitions(make_topic(partitions=3)) == [0, 1, 2]
+
+
+def test_missing_topic_is_an_error_that_says_what_to_do(broker, connect):
+    client = connect(broker.bootstrap_servers)
+    with pytest.raises(UnknownTopicOrPartition, match=r"'test-missing' does not exist .* create"):
+        client.partitions("test-missing")
+
+
+def test_nobody_there_is_an_error_with_the_likely_question(connect):
+    client = connect(f"127.0.0.1:{free_ports(1)[0]}")
+    with pytest.raises(BrokerUnavailable, match="are host and port right") as raised:
+        client.partitions("test")
+    assert raised.value.retriable
+
+
+def test_watermarks_follow_the_log(broker, topic, connect, produce):
+    client = connect(broker.bootstrap_servers)
+    assert client.watermarks(topic, [0]) == {0: Watermarks(0, 0, 0)}
+    produce(topic, map(number, range(5)))
+    delete_records(broker, topic, 2)
+    assert client.watermarks(topic, [0]) == {0: Watermarks(2, 5, 5)}
+
+
+def test_last_stable_offset_stops_at_an_open_transaction(
+    broker, topic, connect, produce, produce_in_transaction
+):
+    produce(topic, [number(0)])
+    produce_in_transaction(topic, [number(1)])
+    client = connect(broker.bootstrap_servers)
+    assert client.watermarks(topic, [0])[0].last_stable == 1
+    uncommitted = connect(broker.bootstrap_servers, isolation_level="read_uncommitted")
+    assert uncommitted.watermarks(topic, [0])[0] == Watermarks(0, 2, 2)
+
+
+def test_committed_leaves_out_what_was_never_committed(broker, make_topic, connect):
+    topic = make_topic(partitions=3)
+    group = f"{topic}-group"
+    client = connect(broker.bootstrap_servers)
+    assert client.committed(group, topic, [0, 1, 2]) == {}
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": group}
+    )
+    consumer.commit(offsets=[confluent_kafka.TopicPartition(topic, 1, 7)], asynchronous=False)
+    consumer.close()
+    assert client.committed(group, topic, [0, 1, 2]) == {1: 7}
+
+
+def test_sample_gives_values_by_partition_and_range(broker, make_topic, connect, produce):
+    topic = make_topic(partitions=2)
+    produce(topic, [Record(number(n), partition=0) for n in range(10)], linger_ms=100)
+    produce(topic, [Record(None, partition=1), Record(number(1), partition=1)])
+    client = connect(broker.bootstrap_servers)
+    values = client.sample(topic, {1: [(0, 2)], 0: [(0, 3), (4, 4), (5, 10)]}, 4)
+    expected = [number(n) for n in (0, 1, 2, 5, 6, 7, 8)]
+    assert values == [*expected, None, number(1)]
+
+
+def test_sample_of_aborted_range_is_empty(broker, topic, connect, produce_in_transaction):
+    produce_in_transaction(topic, map(number, range(3))).abort()
+    client = connect(broker.bootstrap_servers)
+    assert client.sample(topic, {0: [(0, 4)]}, 10) == []
