@@ -51,7 +51,7 @@ class ConfluentClusterClient:
         self._client_error: confluent_kafka.KafkaError | None = None
         self._consumer = self._new_consumer("sabot_ray")
 
-    def _new_consumer(self, group_id: str) -> confluent_kafka.Consumer:
+    def _new_consumer(self, group_id: str, **more: str) -> confluent_kafka.Consumer:
         settings: dict[str, Any] = {
             **self._config.librdkafka_settings(),
             # A fetch that waits for more records would hold up the next one on its connection.
@@ -59,6 +59,7 @@ class ConfluentClusterClient:
             # Any consumer needs one; committed() asks for this group's offsets.
             "group.id": group_id,
             "error_cb": self._on_client_error,
+            **more,
         }
         return confluent_kafka.Consumer(settings, logger=client_logger())
 
@@ -109,19 +110,29 @@ class ConfluentClusterClient:
 
     def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
         """See `ClusterClient.watermarks`."""
+        # A read_committed consumer is told the last stable offset as the high watermark.
+        stable = self._bounds(self._consumer, topic, partitions)
+        uncommitted = self._new_consumer("sabot_ray", **{"isolation.level": "read_uncommitted"})
+        try:
+            bounds = self._bounds(uncommitted, topic, partitions)
+        finally:
+            uncommitted.close()
+        return {p: Watermarks(low, high, stable[p][1]) for p, (low, high) in bounds.items()}
+
+    def _bounds(
+        self, consumer: confluent_kafka.Consumer, topic: str, partitions: Sequence[int]
+    ) -> dict[int, tuple[int, int]]:
         deadline = time.monotonic() + METADATA_TIMEOUT_S
         found = {}
         for partition in partitions:
-            what = f"topic '{topic}' partition {partition}: watermarks"
             try:
-                # A read_committed consumer is told the last stable offset here.
-                low, stable = self._consumer.get_watermark_offsets(
+                found[partition] = consumer.get_watermark_offsets(
                     confluent_kafka.TopicPartition(topic, partition),
                     timeout=max(deadline - time.monotonic(), 0.1),
                 )
             except KafkaException as error:
+                what = f"topic '{topic}' partition {partition}: watermarks"
                 raise self._unavailable(what, error.args[0]) from None
-            found[partition] = Watermarks(low, stable, stable)
         return found
 
     def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
