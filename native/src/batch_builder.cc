@@ -35,7 +35,7 @@ Result<std::unique_ptr<BatchBuilder>> BatchBuilder::Make(const ArrowSchema& valu
       MakeField(TypeId::kTimestamp),
       MakeField(TypeId::kInt32),
       MakeField(TypeId::kList, {MakeField(TypeId::kStruct, {MakeField(TypeId::kString),
-                                                           MakeField(TypeId::kBinary)})}),
+                                                            MakeField(TypeId::kBinary)})}),
   };
   std::unique_ptr<BatchBuilder> batch(new BatchBuilder);
   std::vector<ColumnBuilder*> by_field(fields.value().size(), nullptr);

@@ -9,8 +9,8 @@
 namespace sabot {
 namespace {
 
-// Offsets into strings are int32: together with the longest record that Kafka carries (10^9 bytes) a
-// batch of this size stays below them. So do the topic's names of this many rows.
+// Offsets into strings are int32: together with the longest record that Kafka carries (10^9 bytes)
+// a batch of this size stays below them. So do the topic's names of this many rows.
 constexpr int64_t kMostBatchBytes = 1 << 30;
 constexpr int64_t kMostBatchRows = 1 << 23;
 
@@ -57,8 +57,7 @@ Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
 PartitionPipeline::~PartitionPipeline() { Close(); }
 
 Status PartitionPipeline::StartFetching(int64_t offset, int32_t leader_epoch) {
-  Status status =
-      consumer_->Assign(options_.topic, options_.partition, offset, leader_epoch);
+  Status status = consumer_->Assign(options_.topic, options_.partition, offset, leader_epoch);
   fetching_ = status.ok();
   was_fetching_ = true;
   return status;
@@ -90,8 +89,8 @@ Status PartitionPipeline::Seek(int64_t offset) {
   if (!was_fetching_) {
     return StartFetching(offset, -1);
   }
-  // Only a seek that was carried out makes sure that what the queue holds is outdated. It is refused
-  // until fetching has begun, and after an error that ended fetching.
+  // Only a seek that was carried out makes sure that what the queue holds is outdated. It is
+  // refused until fetching has begun, and after an error that ended fetching.
   constexpr auto kPatience = std::chrono::seconds(5);
   constexpr auto kPause = std::chrono::milliseconds(1);
   const auto deadline = Clock::now() + kPatience;
@@ -248,8 +247,7 @@ Status PartitionPipeline::TakeRecord(const rd_kafka_message_t& message) {
   }
   int64_t row_bytes = bytes;
   if (batch_->wants_timestamps()) {
-    const int64_t timestamp =
-        api_->rd_kafka_message_timestamp(&message, &record.timestamp_type);
+    const int64_t timestamp = api_->rd_kafka_message_timestamp(&message, &record.timestamp_type);
     if (timestamp >= 0) {
       record.timestamp_ms = timestamp;
     }
@@ -291,10 +289,10 @@ Status PartitionPipeline::TakeError(const rd_kafka_message_t& message) {
   if (kafka_error::IsTransient(message.err)) {
     return Status::Ok();
   }
-  Status status = Status::Kafka(
-      message.err, "topic '" + options_.topic + "' partition " +
-                       std::to_string(options_.partition) + " offset " +
-                       std::to_string(position()) + ": " + api_->rd_kafka_message_errstr(&message));
+  Status status = Status::Kafka(message.err, "topic '" + options_.topic + "' partition " +
+                                                 std::to_string(options_.partition) + " offset " +
+                                                 std::to_string(position()) + ": " +
+                                                 api_->rd_kafka_message_errstr(&message));
   if (batch_->rows() == 0) {
     failure_ = status;
   }
@@ -324,8 +322,7 @@ void PartitionPipeline::PublishStats() {
   const std::lock_guard lock(stats_mutex_);
   const bool has_news = decoder.unknown_field_total() != unknown_published_;
   unknown_published_ = decoder.unknown_field_total();
-  auto unknown_fields =
-      has_news ? decoder.UnknownFields() : std::move(published_.unknown_fields);
+  auto unknown_fields = has_news ? decoder.UnknownFields() : std::move(published_.unknown_fields);
   published_ = counted_;
   published_.unknown_fields = std::move(unknown_fields);
 }

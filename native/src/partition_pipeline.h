@@ -46,8 +46,8 @@ struct PartitionStats {
 
 // Reads [start_offset, end_offset) in offset order, decoding as it goes.
 //
-// `Poll` and `Seek` belong to one thread at a time; `Close`, `Stats` and `position` may be called from
-// any. The pipeline owns its queue and what it took from it, and shares the consumer.
+// `Poll` and `Seek` belong to one thread at a time; `Close`, `Stats` and `position` may be called
+// from any. The pipeline owns its queue and what it took from it, and shares the consumer.
 class PartitionPipeline {
  public:
   // Begins to fetch. `value_schema` stays its owner's.
@@ -87,8 +87,8 @@ class PartitionPipeline {
     return batch_->rows() >= max_rows || batch_bytes_ >= options_.max_batch_bytes;
   }
   Status FillBatch(int64_t max_rows, Clock::time_point deadline);
-  // Moves records at hand into the batch until there is none, the batch is full, or one fails; that one
-  // stays at hand.
+  // Moves records at hand into the batch until there is none, the batch is full, or one fails; that
+  // one stays at hand.
   Status TakeRecords(int64_t max_rows);
   Status TakeRecord(const rd_kafka_message_t& message);
   // For what comes in place of a record.

@@ -11,11 +11,11 @@ namespace sabot {
 
 enum class StatusCode : int {
   kOk = 0,
-  kInvalid,           // An option or a schema cannot work.
-  kUnavailable,       // librdkafka cannot be loaded.
-  kKafka,             // The client or the broker reported `kafka_code`.
-  kBrokerUnavailable, // No broker answered in time.
-  kDecode,            // The record at `offset` does not fit the schema.
+  kInvalid,            // An option or a schema cannot work.
+  kUnavailable,        // librdkafka cannot be loaded.
+  kKafka,              // The client or the broker reported `kafka_code`.
+  kBrokerUnavailable,  // No broker answered in time.
+  kDecode,             // The record at `offset` does not fit the schema.
   kOutOfMemory,
 };
 
@@ -89,8 +89,8 @@ class [[nodiscard]] Result {
  public:
   // Cython declares before it assigns.
   Result() : outcome_(Status::Invalid("there is no result")) {}
-  Result(T value) : outcome_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  Result(Status status) : outcome_(std::move(status)) {}         // NOLINT(google-explicit-constructor)
+  Result(T value) : outcome_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
+  Result(Status status) : outcome_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return std::holds_alternative<T>(outcome_); }
   Status status() const { return ok() ? Status::Ok() : std::get<Status>(outcome_); }

@@ -77,8 +77,8 @@ Buffer BufferBuilder::Finish() {
 
 void BufferBuilder::Grow(size_t extra) {
   constexpr size_t kSmallest = 1024;
-  Buffer larger = pool_->Acquire(
-      std::max({size_ + extra, buffer_.capacity() * 2, size_hint_, kSmallest}));
+  Buffer larger =
+      pool_->Acquire(std::max({size_ + extra, buffer_.capacity() * 2, size_hint_, kSmallest}));
   if (size_ > 0) {
     std::memcpy(larger.data(), buffer_.data(), size_);
   }

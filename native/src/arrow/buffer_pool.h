@@ -84,7 +84,8 @@ class BufferBuilder {
   void Truncate(size_t size) { size_ = size; }
 
   // Gives away what was appended and begins anew. A buffer that is mostly empty is not given away:
-  // its contents move to one that fits, so that a batch of few rows does not pin the memory of many.
+  // its contents move to one that fits, so that a batch of few rows does not pin the memory of
+  // many.
   Buffer Finish();
 
  private:

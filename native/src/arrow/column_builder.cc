@@ -35,7 +35,8 @@ ExportedArray* ExportArray(int64_t length, int64_t null_count, std::vector<Buffe
   exported->buffers = std::move(buffers);
   for (const Buffer& buffer : exported->buffers) {
     const bool is_validity = exported->pointers.empty();
-    exported->pointers.push_back(buffer.data() != nullptr || is_validity ? buffer.data() : kNoBytes);
+    exported->pointers.push_back(buffer.data() != nullptr || is_validity ? buffer.data()
+                                                                         : kNoBytes);
   }
   exported->children.resize(children);
   for (ArrowArray& child : exported->children) {
@@ -73,8 +74,10 @@ int32_t OffsetAt(BufferBuilder& offsets, int64_t index) {
 void BitmapBuilder::Fill(int64_t length) {
   const auto bytes = static_cast<size_t>((length + 7) / 8);
   bits_.Truncate(0);
-  std::memset(bits_.Reserve(bytes), 0xFF, bytes);
-  bits_.Advance(bytes);
+  if (bytes > 0) {
+    std::memset(bits_.Reserve(bytes), 0xFF, bytes);
+    bits_.Advance(bytes);
+  }
 }
 
 void ValidityBuilder::AppendNull() {
@@ -144,8 +147,8 @@ void BytesBuilder::Export(ArrowArray* out) {
   const int64_t null_count = validity_.null_count();
   Buffer validity = validity_.Finish();
   Buffer offsets = offsets_.Finish();
-  ExportArray(length, null_count,
-              Collect(std::move(validity), std::move(offsets), bytes_.Finish()), 0, out);
+  ExportArray(length, null_count, Collect(std::move(validity), std::move(offsets), bytes_.Finish()),
+              0, out);
   StoreOffset();
 }
 

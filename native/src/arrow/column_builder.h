@@ -75,7 +75,8 @@ class ColumnBuilder {
 
   int64_t length() const { return validity_.length(); }
   virtual void AppendNull() = 0;
-  // Takes back everything after the first `length` values, also what a nested value left unfinished.
+  // Takes back everything after the first `length` values, also what a nested value left
+  // unfinished.
   virtual void Truncate(int64_t length) = 0;
   // Moves the values into `out`, which the receiver releases, and begins anew.
   virtual void Export(ArrowArray* out) = 0;
@@ -139,18 +140,25 @@ class BytesBuilder final : public ColumnBuilder {
   }
 
   void Append(std::string_view value) {
-    // Copied in steps of 16 bytes: most values are short, and a call to memcpy costs more than they do.
-    constexpr size_t kStep = 16;
-    uint8_t* to = bytes_.Reserve(value.size() + kStep);
-    const char* from = value.data();
-    size_t left = value.size();
-    while (left >= kStep) {
-      std::memcpy(to, from, kStep);
-      to += kStep;
-      from += kStep;
-      left -= kStep;
+    if (!value.empty()) {
+      std::memcpy(bytes_.Reserve(value.size()), value.data(), value.size());
     }
-    CopyTail(to, from, left);
+    Commit(value.size());
+  }
+  // The same for a value behind which memory can be read up to `readable_end`. It is copied in
+  // steps: most values are short, and a call to memcpy and its branches cost more than they do.
+  void Append(std::string_view value, const char* readable_end) {
+    constexpr size_t kStep = 32;
+    const char* from = value.data();
+    const size_t rounded = (value.size() + kStep - 1) / kStep * kStep;
+    if (static_cast<size_t>(readable_end - from) < rounded) {
+      Append(value);
+      return;
+    }
+    uint8_t* to = bytes_.Reserve(rounded);
+    for (uint8_t* const end = to + rounded; to != end; to += kStep, from += kStep) {
+      std::memcpy(to, from, kStep);
+    }
     Commit(value.size());
   }
   // For values that are made in place: room for up to `size` bytes, then `Commit`.
@@ -168,30 +176,6 @@ class BytesBuilder final : public ColumnBuilder {
   void Export(ArrowArray* out) override;
 
  private:
-  static void CopyTail(uint8_t* to, const char* from, size_t left) {
-    if (left >= 8) {
-      uint64_t first;
-      uint64_t last;
-      std::memcpy(&first, from, 8);
-      std::memcpy(&last, from + left - 8, 8);
-      std::memcpy(to, &first, 8);
-      std::memcpy(to + left - 8, &last, 8);
-    } else if (left >= 4) {
-      uint32_t first;
-      uint32_t last;
-      std::memcpy(&first, from, 4);
-      std::memcpy(&last, from + left - 4, 4);
-      std::memcpy(to, &first, 4);
-      std::memcpy(to + left - 4, &last, 4);
-    } else if (left > 0) {
-      const char first = from[0];
-      const char middle = from[left / 2];
-      const char last = from[left - 1];
-      to[0] = static_cast<uint8_t>(first);
-      to[left / 2] = static_cast<uint8_t>(middle);
-      to[left - 1] = static_cast<uint8_t>(last);
-    }
-  }
   void StoreOffset() {
     const auto offset = static_cast<int32_t>(bytes_.size());
     std::memcpy(offsets_.Reserve(sizeof(offset)), &offset, sizeof(offset));

@@ -40,11 +40,11 @@ bool ReadType(std::string_view format, Field* field) {
     TypeId type;
   };
   static constexpr Simple kSimple[] = {
-      {"b", TypeId::kBool},     {"c", TypeId::kInt8},    {"s", TypeId::kInt16},
-      {"i", TypeId::kInt32},    {"l", TypeId::kInt64},   {"C", TypeId::kUInt8},
-      {"S", TypeId::kUInt16},   {"I", TypeId::kUInt32},  {"L", TypeId::kUInt64},
-      {"f", TypeId::kFloat32},  {"g", TypeId::kFloat64}, {"u", TypeId::kString},
-      {"z", TypeId::kBinary},   {"+s", TypeId::kStruct}, {"+l", TypeId::kList},
+      {"b", TypeId::kBool},    {"c", TypeId::kInt8},    {"s", TypeId::kInt16},
+      {"i", TypeId::kInt32},   {"l", TypeId::kInt64},   {"C", TypeId::kUInt8},
+      {"S", TypeId::kUInt16},  {"I", TypeId::kUInt32},  {"L", TypeId::kUInt64},
+      {"f", TypeId::kFloat32}, {"g", TypeId::kFloat64}, {"u", TypeId::kString},
+      {"z", TypeId::kBinary},  {"+s", TypeId::kStruct}, {"+l", TypeId::kList},
       {"+m", TypeId::kMap},
   };
   for (const Simple& simple : kSimple) {
@@ -75,8 +75,8 @@ Result<Field> ImportField(const ArrowSchema& schema) {
   if (schema.dictionary != nullptr || !ReadType(schema.format, &field)) {
     return Status::Invalid("column '" + field.name + "': type is not supported");
   }
-  field.json_text = field.type == TypeId::kString &&
-                    FindMetadata(schema.metadata, "sabot_ray:json") == "text";
+  field.json_text =
+      field.type == TypeId::kString && FindMetadata(schema.metadata, "sabot_ray:json") == "text";
   for (int64_t i = 0; i < schema.n_children; ++i) {
     Result<Field> child = ImportField(*schema.children[i]);
     if (!child.ok()) {
@@ -84,7 +84,8 @@ Result<Field> ImportField(const ArrowSchema& schema) {
     }
     field.children.push_back(std::move(child.value()));
   }
-  if (field.type == TypeId::kMap && field.children.front().children.front().type != TypeId::kString) {
+  if (field.type == TypeId::kMap &&
+      field.children.front().children.front().type != TypeId::kString) {
     return Status::Invalid("column '" + field.name + "': the keys of a map must be strings");
   }
   return field;

@@ -12,10 +12,42 @@
 namespace sabot {
 namespace {
 
-// Fields that no schema names are counted by name, but a topic with random names must not eat memory.
+// Fields that no schema names are counted by name, but a topic with random names must not eat
+// memory.
 constexpr size_t kMostUnknownNames = 10'000;
-// The fast way compares the keys of a map pairwise; longer maps take the exact way, which hashes them.
+// The fast way compares the keys of a map pairwise; longer maps take the exact way, which hashes
+// them.
 constexpr size_t kMostKeysCompared = 32;
+
+template <typename T>
+bool EqualAt(const char* left, const char* right, size_t at) {
+  T a;
+  T b;
+  std::memcpy(&a, left + at, sizeof(T));
+  std::memcpy(&b, right + at, sizeof(T));
+  return a == b;
+}
+
+// memcmp for the few bytes of a key, where the call costs more than the comparison.
+bool EqualBytes(const char* left, const char* right, size_t size) {
+  if (size >= 8) {
+    for (size_t at = 0; at + 8 < size; at += 8) {
+      if (!EqualAt<uint64_t>(left, right, at)) {
+        return false;
+      }
+    }
+    return EqualAt<uint64_t>(left, right, size - 8);
+  }
+  if (size >= 4) {
+    return EqualAt<uint32_t>(left, right, 0) && EqualAt<uint32_t>(left, right, size - 4);
+  }
+  for (size_t at = 0; at < size; ++at) {
+    if (left[at] != right[at]) {
+      return false;
+    }
+  }
+  return true;
+}
 
 bool IsWhiteSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
@@ -71,6 +103,17 @@ const char* KindOf(char first) {
   }
 }
 
+// A type as pyarrow writes it; only those that can be out of range or too fine.
+const char* TypeName(TypeId type, TimeUnit unit) {
+  static constexpr std::array<const char*, 11> kNumbers = {"bool",   "int8",    "int16",  "int32",
+                                                           "int64",  "uint8",   "uint16", "uint32",
+                                                           "uint64", "float32", "float64"};
+  static constexpr std::array<const char*, 4> kTimestamps = {"timestamp[s]", "timestamp[ms]",
+                                                             "timestamp[us]", "timestamp[ns]"};
+  return type == TypeId::kTimestamp ? kTimestamps.at(static_cast<size_t>(unit))
+                                    : kNumbers.at(static_cast<size_t>(type));
+}
+
 bool IsNumberStart(char first) { return first == '-' || (first >= '0' && first <= '9'); }
 
 }  // namespace
@@ -107,27 +150,32 @@ struct JsonDecoder::Column {
 // A field name that an object may have, or that was met although it should not.
 struct JsonDecoder::Name {
   std::string name;
-  // The name and the closing quote, as they stand in a document; for a name that is only ever written
-  // with escapes a byte that no document has.
+  // The name and the closing quote, as they stand in a document; for a name that is only ever
+  // written with escapes a byte that no document has.
   std::string quoted;
   Column* column = nullptr;  // Null: only validated.
   bool known = false;
-  std::string path;          // Of an unknown one.
-  uint64_t count = 0;        // Of an unknown one: objects that had it.
-  uint64_t object = 0;       // Number of the last object that had it.
-  Name* next = nullptr;      // What came after it last time.
+  std::string path;      // Of an unknown one.
+  uint64_t count = 0;    // Of an unknown one: objects that had it.
+  uint64_t object = 0;   // Number of the last object that had it.
+  Name* next = nullptr;  // What came after it last time.
+
+  // Whether it stands at `key`, where there is `room` up to the colon.
+  bool StandsAt(const char* key, size_t room) const {
+    return quoted.size() <= room && EqualBytes(key, quoted.data(), quoted.size());
+  }
 };
 
 // The fields of one kind of object: the document or a struct.
 struct JsonDecoder::Object {
   std::string path;
-  int depth;                         // Of the object itself; the document is 1 deep.
-  std::deque<Name> names;            // Addresses stay.
-  std::vector<Name*> columns;        // Those to build, in order.
+  int depth;                   // Of the object itself; the document is 1 deep.
+  std::deque<Name> names;      // Addresses stay.
+  std::vector<Name*> columns;  // Those to build, in order.
   std::vector<std::unique_ptr<Column>> owned;
   std::unordered_map<std::string_view, Name*> by_name;
-  Name* first = nullptr;             // What came first last time.
-  uint64_t count = 0;                // Objects so far: a number for each.
+  Name* first = nullptr;  // What came first last time.
+  uint64_t count = 0;     // Objects so far: a number for each.
 };
 
 // A field as it stands in the document.
@@ -252,7 +300,7 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
     return DecodeFailure{"$", "malformed JSON"};
   }
   text_ = value.data();
-  at_ = tokens_.begin();
+  text_end_ = text_ + value.size();
   end_ = tokens_.end();
   has_escapes_ = std::memchr(text_, '\\', value.size()) != nullptr;
   const int64_t rows = built_.empty() ? 0 : built_.front()->length();
@@ -262,7 +310,6 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
       builder->Truncate(rows);
     }
     unknown_met_.clear();
-    at_ = tokens_.begin();
     decoded = ExactDocument();
   }
   if (!decoded) {
@@ -285,9 +332,9 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
 
 // A number, `true`, `false`, `null`, or what is none of them: up to the white space before the next
 // token.
-std::string_view JsonDecoder::Scalar() const {
-  const char* const begin = text_ + at_[0];
-  const char* end = text_ + at_[1];
+inline std::string_view JsonDecoder::Scalar(Token at) const {
+  const char* const begin = text_ + at[0];
+  const char* end = text_ + at[1];
   while (end != begin && IsWhiteSpace(end[-1])) {
     --end;
   }
@@ -295,104 +342,95 @@ std::string_view JsonDecoder::Scalar() const {
 }
 
 // Between a string's closing quote and the next token is only white space.
-std::string_view JsonDecoder::StringContents() const {
-  const char* const begin = text_ + at_[0] + 1;
-  const char* end = text_ + at_[1] - 1;
+inline std::string_view JsonDecoder::StringContents(Token at) const {
+  const char* const begin = text_ + at[0] + 1;
+  const char* end = text_ + at[1] - 1;
   while (*end != '"') {
     --end;
   }
   return {begin, static_cast<size_t>(end - begin)};
 }
 
-bool JsonDecoder::IsNull() const { return text_[*at_] == 'n' && Scalar() == "null"; }
-
-bool JsonDecoder::HasEscape(std::string_view contents) const {
+inline bool JsonDecoder::HasEscape(std::string_view contents) const {
   return has_escapes_ && contents.find('\\') != std::string_view::npos;
 }
 
-bool JsonDecoder::ValidateString() const {
-  const std::string_view contents = StringContents();
+bool JsonDecoder::ValidateString(Token at) {
+  const std::string_view contents = StringContents(at);
   if (!HasEscape(contents)) {
     return true;
   }
-  std::string unescaped(contents.size(), '\0');
-  return Unescape(contents, unescaped.data()) >= 0;
+  scratch_.resize(contents.size());
+  return Unescape(contents, scratch_.data()) >= 0;
 }
 
-// Checks the value by the grammar. A `max_depth` ends it early; `deepest` gets the containers of the
-// deepest value, this one's enclosing ones not counted.
-bool JsonDecoder::ValidateValue(int max_depth, int* deepest) {
-  const auto validate_scalar = [this] {
-    const std::string_view token = Scalar();
+// Checks the value by the grammar. A `max_depth` ends it early; `deepest` gets the containers of
+// the deepest value, this one's enclosing ones not counted.
+JsonDecoder::Token JsonDecoder::ValidateValue(Token at, int max_depth, int* deepest) {
+  const auto is_scalar = [this](Token scalar) {
+    const std::string_view token = Scalar(scalar);
     if (!IsNumberStart(token.front())) {
       return token == "true" || token == "false" || token == "null";
     }
     double ignored;
     return ParseDouble(token, &ignored) == NumberResult::kOk;
   };
-  const auto validate_key = [this] {
-    if (Peek() != '"' || !ValidateString()) {
-      return false;
-    }
-    ++at_;
-    if (Peek() != ':') {
-      return false;
-    }
-    ++at_;
-    return true;
-  };
 
   containers_.clear();
   for (;;) {
-    const char first = Peek();
+    const char first = Peek(at);
     bool opened = false;
     if (first == '{' || first == '[') {
-      ++at_;
+      ++at;
       containers_.push_back(first);
       const int depth = static_cast<int>(containers_.size());
       if (depth > max_depth) {
-        return false;
+        return nullptr;
       }
       if (deepest != nullptr) {
         *deepest = std::max(*deepest, depth);
       }
-      const bool empty = Peek() == (first == '{' ? '}' : ']');
+      const bool empty = Peek(at) == (first == '{' ? '}' : ']');
       opened = !empty;
       if (empty) {
-        ++at_;
+        ++at;
         containers_.pop_back();
       }
-    } else if (first == '\0' || !(first == '"' ? ValidateString() : validate_scalar())) {
-      return false;
+    } else if (first == '\0' || !(first == '"' ? ValidateString(at) : is_scalar(at))) {
+      return nullptr;
     } else {
-      ++at_;
+      ++at;
     }
     while (!opened) {
       if (containers_.empty()) {
-        return true;
+        return at;
       }
-      const char next = Peek();
-      ++at_;
+      const char next = Peek(at);
+      ++at;
       if (next == ',') {
         break;
       }
       if (next != (containers_.back() == '{' ? '}' : ']')) {
-        return false;
+        return nullptr;
       }
       containers_.pop_back();
     }
-    if (containers_.back() == '{' && !validate_key()) {
-      return false;
+    if (containers_.back() == '{') {
+      if (Peek(at) != '"' || Peek(at + 1) != ':' || !ValidateString(at)) {
+        return nullptr;
+      }
+      at += 2;
     }
   }
 }
 
-void JsonDecoder::SkipValidated() {
+JsonDecoder::Token JsonDecoder::SkipValidated(Token at) const {
   int depth = 0;
   do {
-    const char c = text_[*at_++];
+    const char c = text_[*at++];
     depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
   } while (depth > 0);
+  return at;
 }
 
 // --- values without fields -----------------------------------------------------------------------
@@ -424,7 +462,7 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
   if (column.type == TypeId::kString) {
     auto* builder = column.As<BytesBuilder>();
     if (!HasEscape(contents)) {
-      builder->Append(contents);
+      builder->Append(contents, text_end_);
       return Fit::kFits;
     }
     const int64_t size = Unescape(contents, builder->Reserve(contents.size()));
@@ -466,91 +504,78 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
   return Fit::kFits;
 }
 
-// Appends the value at `at_`, which is not null, to a column without children, and moves behind it.
-JsonDecoder::Fit JsonDecoder::AppendLeaf(const Column& column) {
-  const char first = Peek();
-  Fit fit = Fit::kOtherKind;
+JsonDecoder::Fit JsonDecoder::AppendLeaf(const Column& column, Token at) {
+  const char first = text_[*at];
   switch (column.type) {
     case TypeId::kString:
     case TypeId::kBinary:
     case TypeId::kTimestamp:
-      if (first == '"') {
-        fit = AppendText(column, StringContents());
+      return first == '"' ? AppendText(column, StringContents(at)) : Fit::kOtherKind;
+    case TypeId::kBool: {
+      const bool value = first == 't';
+      if (!value && first != 'f') {
+        return Fit::kOtherKind;
       }
-      break;
-    case TypeId::kBool:
-      if (first == 't' || first == 'f') {
-        const bool value = first == 't';
-        if (Scalar() != (value ? "true" : "false")) {
-          return Fit::kMalformed;
-        }
-        column.As<BooleanBuilder>()->Append(value);
-        fit = Fit::kFits;
+      const std::string_view token = Scalar(at);
+      const std::string_view expected = value ? "true" : "false";
+      if (token.size() != expected.size() ||
+          !EqualBytes(token.data(), expected.data(), expected.size())) {
+        return Fit::kMalformed;
       }
-      break;
+      column.As<BooleanBuilder>()->Append(value);
+      return Fit::kFits;
+    }
     default:
-      if (!IsNumberStart(first)) {
-        break;
-      }
-      const std::string_view token = Scalar();
-      switch (column.type) {
-        case TypeId::kInt8:
-          fit = AppendInteger<int8_t>(column, token);
-          break;
-        case TypeId::kInt16:
-          fit = AppendInteger<int16_t>(column, token);
-          break;
-        case TypeId::kInt32:
-          fit = AppendInteger<int32_t>(column, token);
-          break;
-        case TypeId::kInt64:
-          fit = AppendInteger<int64_t>(column, token);
-          break;
-        case TypeId::kUInt8:
-          fit = AppendInteger<uint8_t>(column, token);
-          break;
-        case TypeId::kUInt16:
-          fit = AppendInteger<uint16_t>(column, token);
-          break;
-        case TypeId::kUInt32:
-          fit = AppendInteger<uint32_t>(column, token);
-          break;
-        case TypeId::kUInt64:
-          fit = AppendInteger<uint64_t>(column, token);
-          break;
-        default: {
-          double value;
-          if (ParseDouble(token, &value) != NumberResult::kOk) {
-            return Fit::kMalformed;
-          }
-          if (column.type == TypeId::kFloat64) {
-            column.As<FixedWidthBuilder<double>>()->Append(value);
-          } else if (const auto narrow = static_cast<float>(value); std::isinf(narrow)) {
-            return Fit::kOutOfRange;
-          } else {
-            column.As<FixedWidthBuilder<float>>()->Append(narrow);
-          }
-          fit = Fit::kFits;
-        }
-      }
+      break;
   }
-  ++at_;
-  return fit;
+  if (!IsNumberStart(first)) {
+    return Fit::kOtherKind;
+  }
+  const std::string_view token = Scalar(at);
+  switch (column.type) {
+    case TypeId::kInt8:
+      return AppendInteger<int8_t>(column, token);
+    case TypeId::kInt16:
+      return AppendInteger<int16_t>(column, token);
+    case TypeId::kInt32:
+      return AppendInteger<int32_t>(column, token);
+    case TypeId::kInt64:
+      return AppendInteger<int64_t>(column, token);
+    case TypeId::kUInt8:
+      return AppendInteger<uint8_t>(column, token);
+    case TypeId::kUInt16:
+      return AppendInteger<uint16_t>(column, token);
+    case TypeId::kUInt32:
+      return AppendInteger<uint32_t>(column, token);
+    case TypeId::kUInt64:
+      return AppendInteger<uint64_t>(column, token);
+    default:
+      break;
+  }
+  double value;
+  if (ParseDouble(token, &value) != NumberResult::kOk) {
+    return Fit::kMalformed;
+  }
+  if (column.type == TypeId::kFloat64) {
+    column.As<FixedWidthBuilder<double>>()->Append(value);
+    return Fit::kFits;
+  }
+  const auto narrow = static_cast<float>(value);
+  if (std::isinf(narrow)) {
+    return Fit::kOutOfRange;
+  }
+  column.As<FixedWidthBuilder<float>>()->Append(narrow);
+  return Fit::kFits;
 }
 
-void JsonDecoder::AppendJsonText(const Column& column, const uint32_t* begin, const uint32_t* end) {
+void JsonDecoder::AppendJsonText(const Column& column, Token begin, Token end) {
   auto* builder = column.As<BytesBuilder>();
-  const size_t longest = *end - *begin;
-  char* const out = builder->Reserve(longest);
+  char* const out = builder->Reserve(*end - *begin);
   size_t size = 0;
-  for (const uint32_t* token = begin; token != end; ++token) {
-    const char* from = text_ + token[0];
-    const char* to = text_ + token[1];
-    while (IsWhiteSpace(to[-1])) {
-      --to;
-    }
-    std::memcpy(out + size, from, static_cast<size_t>(to - from));
-    size += static_cast<size_t>(to - from);
+  for (Token at = begin; at != end; ++at) {
+    const std::string_view token = Scalar(at);
+    std::memcpy(out + size, token.data(), token.size());
+    size += token.size();
   }
   builder->Commit(size);
 }
@@ -559,68 +584,60 @@ void JsonDecoder::AppendJsonText(const Column& column, const uint32_t* begin, co
 
 bool JsonDecoder::FastDocument() {
   // With a brace at the end no token but the last is without one behind it.
-  if (text_[*at_] != '{' || text_[end_[-1]] != '}') {
+  const Token begin = tokens_.begin();
+  if (text_[*begin] != '{' || text_[end_[-1]] != '}') {
     return false;
   }
-  return FastObject(root_.get()) && at_ == end_;
+  return FastObject(root_.get(), begin) == end_;
 }
 
-bool JsonDecoder::FastObject(Object* object) {
+JsonDecoder::Token JsonDecoder::FastObject(Object* object, Token at) {
   const uint64_t number = ++object->count;
   size_t filled = 0;
-  ++at_;
-  if (Peek() == '}') {
-    ++at_;
+  ++at;
+  if (Peek(at) == '}') {
+    ++at;
   } else {
-    Name** guess = &object->first;
-    for (;;) {
-      if (end_ - at_ < 4 || text_[at_[0]] != '"' || text_[at_[1]] != ':') {
-        return false;
+    for (Name** guess = &object->first;;) {
+      if (end_ - at < 4 || text_[at[0]] != '"' || text_[at[1]] != ':') {
+        return nullptr;
       }
-      const char* const key = text_ + at_[0] + 1;
-      const auto room = static_cast<size_t>(at_[1] - at_[0] - 1);
       Name* name = *guess;
-      if (name == nullptr || name->quoted.size() > room ||
-          std::memcmp(key, name->quoted.data(), name->quoted.size()) != 0) {
-        const std::string_view contents = StringContents();
-        if (HasEscape(contents)) {
-          return false;
-        }
-        name = FindName(object, contents);
+      if (name == nullptr || !name->StandsAt(text_ + at[0] + 1, at[1] - at[0] - 1)) {
+        const std::string_view contents = StringContents(at);
+        name = HasEscape(contents) ? nullptr : FindName(object, contents);
         if (name == nullptr) {
-          return false;
+          return nullptr;
         }
         *guess = name;
       }
+      guess = &name->next;
       if (name->object == number) {
-        return false;
+        return nullptr;
       }
       name->object = number;
-      at_ += 2;
+      at += 2;
       if (name->column != nullptr) {
-        if (!FastValue(name->column)) {
-          return false;
-        }
         ++filled;
+        at = FastValue(*name->column, at);
       } else {
         if (!name->known) {
           if (refuse_unknown_) {
-            return false;
+            return nullptr;
           }
           unknown_met_.push_back(name);
         }
-        if (!ValidateValue(kMaxDepth - object->depth)) {
-          return false;
-        }
+        at = ValidateValue(at, kMaxDepth - object->depth);
       }
-      guess = &name->next;
-      const char next = Peek();
-      ++at_;
+      if (at == nullptr) {
+        return nullptr;
+      }
+      const char next = Peek(at++);
       if (next == '}') {
         break;
       }
       if (next != ',') {
-        return false;
+        return nullptr;
       }
     }
   }
@@ -631,174 +648,172 @@ bool JsonDecoder::FastObject(Object* object) {
       }
     }
   }
-  return true;
+  return at;
 }
 
-bool JsonDecoder::FastValue(Column* column) {
-  const char first = Peek();
+JsonDecoder::Token JsonDecoder::FastValue(const Column& column, Token at) {
+  if (at >= end_) {
+    return nullptr;
+  }
+  const char first = text_[*at];
   if (first == 'n') {
-    if (!IsNull()) {
-      return false;
+    if (Scalar(at) != "null") {
+      return nullptr;
     }
-    ++at_;
-    column->builder->AppendNull();
-    return true;
+    column.builder->AppendNull();
+    return at + 1;
   }
-  if (column->json_text) {
-    const uint32_t* const begin = at_;
-    if (!ValidateValue(kMaxDepth - column->depth)) {
-      return false;
+  if (column.json_text) {
+    const Token behind = ValidateValue(at, kMaxDepth - column.depth);
+    if (behind != nullptr) {
+      AppendJsonText(column, at, behind);
     }
-    AppendJsonText(*column, begin, at_);
-    return true;
+    return behind;
   }
-  switch (column->type) {
+  switch (column.type) {
     case TypeId::kStruct:
-      if (first != '{' || !FastObject(column->object.get())) {
-        return false;
+      at = first == '{' ? FastObject(column.object.get(), at) : nullptr;
+      if (at != nullptr) {
+        column.As<StructBuilder>()->Commit();
       }
-      column->As<StructBuilder>()->Commit();
-      return true;
+      return at;
     case TypeId::kList:
-      return first == '[' && FastList(column);
+      return first == '[' ? FastList(column, at) : nullptr;
     case TypeId::kMap:
-      return first == '{' && FastMap(column);
+      return first == '{' ? FastMap(column, at) : nullptr;
     default:
-      return AppendLeaf(*column) == Fit::kFits;
+      return AppendLeaf(column, at) == Fit::kFits ? at + 1 : nullptr;
   }
 }
 
-bool JsonDecoder::FastList(Column* column) {
-  ++at_;
-  if (Peek() == ']') {
-    ++at_;
+JsonDecoder::Token JsonDecoder::FastList(const Column& column, Token at) {
+  ++at;
+  if (Peek(at) == ']') {
+    ++at;
   } else {
     for (;;) {
-      if (!FastValue(column->item.get())) {
-        return false;
+      at = FastValue(*column.item, at);
+      if (at == nullptr) {
+        return nullptr;
       }
-      const char next = Peek();
-      ++at_;
+      const char next = Peek(at++);
       if (next == ']') {
         break;
       }
       if (next != ',') {
-        return false;
+        return nullptr;
       }
     }
   }
-  column->As<ListBuilder>()->Commit();
-  return true;
+  column.As<ListBuilder>()->Commit();
+  return at;
 }
 
-bool JsonDecoder::FastMap(Column* column) {
-  auto* map = column->As<ListBuilder>();
+JsonDecoder::Token JsonDecoder::FastMap(const Column& column, Token at) {
+  auto* map = column.As<ListBuilder>();
   auto* entries = static_cast<StructBuilder*>(map->items());
   std::array<std::string_view, kMostKeysCompared> keys;
   size_t count = 0;
-  ++at_;
-  if (Peek() == '}') {
-    ++at_;
+  ++at;
+  if (Peek(at) == '}') {
+    ++at;
   } else {
     for (;;) {
-      if (end_ - at_ < 4 || text_[at_[0]] != '"' || text_[at_[1]] != ':') {
-        return false;
+      if (end_ - at < 4 || text_[at[0]] != '"' || text_[at[1]] != ':') {
+        return nullptr;
       }
-      const std::string_view key = StringContents();
+      const std::string_view key = StringContents(at);
       const auto known = keys.begin() + static_cast<std::ptrdiff_t>(count);
       if (count == keys.size() || HasEscape(key) || std::find(keys.begin(), known, key) != known) {
-        return false;
+        return nullptr;
       }
       keys[count++] = key;
-      at_ += 2;
-      column->keys->Append(key);
-      if (!FastValue(column->item.get())) {
-        return false;
+      column.keys->Append(key, text_end_);
+      at = FastValue(*column.item, at + 2);
+      if (at == nullptr) {
+        return nullptr;
       }
       entries->Commit();
-      const char next = Peek();
-      ++at_;
+      const char next = Peek(at++);
       if (next == '}') {
         break;
       }
       if (next != ',') {
-        return false;
+        return nullptr;
       }
     }
   }
   map->Commit();
-  return true;
+  return at;
 }
 
 // --- the exact way -------------------------------------------------------------------------------
 
-bool JsonDecoder::Fail(std::string reason) {
+JsonDecoder::Token JsonDecoder::Fail(std::string reason) {
   failure_ = {"", std::move(reason)};
-  return false;
+  return nullptr;
 }
 
 bool JsonDecoder::ExactDocument() {
+  const Token begin = tokens_.begin();
   int deepest = 0;
-  if (!ValidateValue(std::numeric_limits<int>::max(), &deepest) || at_ != end_) {
-    return Fail("malformed JSON");
+  if (ValidateValue(begin, std::numeric_limits<int>::max(), &deepest) != end_) {
+    return Fail("malformed JSON") != nullptr;
   }
   if (deepest > kMaxDepth) {
-    return Fail("nested deeper than 128 levels");
+    return Fail("nested deeper than 128 levels") != nullptr;
   }
-  at_ = tokens_.begin();
-  if (Peek() != '{') {
-    return Fail(std::string("expected an object, found ") + KindOf(Peek()));
+  if (Peek(begin) != '{') {
+    return Fail(std::string("expected an object, found ") + KindOf(Peek(begin))) != nullptr;
   }
-  return ExactObject(root_.get());
+  return ExactObject(root_.get(), begin) != nullptr;
 }
 
-// Reads the keys of the object at `at_` and where their values are; the last of equal keys counts, in
-// the place of the first.
-std::vector<JsonDecoder::Member> JsonDecoder::ReadMembers() {
+// Reads the keys of the object at `at`, which moves behind it, and where their values are; the last
+// of equal keys counts, in the place of the first.
+std::vector<JsonDecoder::Member> JsonDecoder::ReadMembers(Token* at) const {
   std::vector<Member> members;
   std::unordered_map<std::string, size_t> places;
-  ++at_;
-  while (text_[*at_] != '}') {
-    if (text_[*at_] == ',') {
-      ++at_;
+  Token token = *at + 1;
+  while (text_[*token] != '}') {
+    if (text_[*token] == ',') {
+      ++token;
     }
-    const std::string_view contents = StringContents();
+    const std::string_view contents = StringContents(token);
     std::string key(contents.size(), '\0');
     key.resize(static_cast<size_t>(Unescape(contents, key.data())));
-    at_ += 2;
+    token += 2;
     const auto [place, is_new] = places.emplace(key, members.size());
     if (is_new) {
-      members.push_back({std::move(key), at_});
+      members.push_back({std::move(key), token});
     } else {
-      members[place->second].value = at_;
+      members[place->second].value = token;
     }
-    SkipValidated();
+    token = SkipValidated(token);
   }
-  ++at_;
+  *at = token + 1;
   return members;
 }
 
-bool JsonDecoder::ExactObject(Object* object) {
-  const std::vector<Member> members = ReadMembers();
-  const uint32_t* const behind = at_;
+JsonDecoder::Token JsonDecoder::ExactObject(Object* object, Token at) {
+  const std::vector<Member> members = ReadMembers(&at);
   const uint64_t number = ++object->count;
   for (const Member& member : members) {
-    at_ = member.value;
     Name* name = FindName(object, member.key);
-    bool fits = true;
+    Token behind = member.value;
     if (name == nullptr || !name->known) {
       if (refuse_unknown_) {
-        fits = Fail("unknown field");
+        behind = Fail("unknown field");
       } else if (name != nullptr) {
         unknown_met_.push_back(name);
       }
     } else if (name->column != nullptr) {
       name->object = number;
-      fits = ExactValue(name->column);
+      behind = ExactValue(*name->column, member.value);
     }
-    if (!fits) {
+    if (behind == nullptr) {
       failure_.field.insert(0, PathStep(member.key));
-      return false;
+      return nullptr;
     }
   }
   for (const Name* name : object->columns) {
@@ -806,11 +821,10 @@ bool JsonDecoder::ExactObject(Object* object) {
       name->column->builder->AppendNull();
     }
   }
-  at_ = behind;
-  return true;
+  return at;
 }
 
-bool JsonDecoder::FailKind(const Column& column) {
+JsonDecoder::Token JsonDecoder::FailKind(const Column& column, Token at) {
   std::string expected;
   switch (column.type) {
     case TypeId::kBool:
@@ -835,104 +849,86 @@ bool JsonDecoder::FailKind(const Column& column) {
     default:
       expected = "an integer";
   }
-  return Fail("expected " + expected + ", found " + KindOf(Peek()));
+  return Fail("expected " + expected + ", found " + KindOf(Peek(at)));
 }
 
-bool JsonDecoder::ExactValue(Column* column) {
-  const char first = Peek();
+JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
+  const char first = Peek(at);
   if (first == 'n') {
-    ++at_;
-    column->builder->AppendNull();
-    return true;
+    column.builder->AppendNull();
+    return at + 1;
   }
-  if (column->json_text) {
-    const uint32_t* const begin = at_;
-    SkipValidated();
-    AppendJsonText(*column, begin, at_);
-    return true;
+  if (column.json_text) {
+    const Token behind = SkipValidated(at);
+    AppendJsonText(column, at, behind);
+    return behind;
   }
-  switch (column->type) {
+  switch (column.type) {
     case TypeId::kStruct:
       if (first != '{') {
-        return FailKind(*column);
+        return FailKind(column, at);
       }
-      if (!ExactObject(column->object.get())) {
-        return false;
+      at = ExactObject(column.object.get(), at);
+      if (at != nullptr) {
+        column.As<StructBuilder>()->Commit();
       }
-      column->As<StructBuilder>()->Commit();
-      return true;
+      return at;
     case TypeId::kList:
-      return first == '[' ? ExactList(column) : FailKind(*column);
+      return first == '[' ? ExactList(column, at) : FailKind(column, at);
     case TypeId::kMap:
-      return first == '{' ? ExactMap(column) : FailKind(*column);
+      return first == '{' ? ExactMap(column, at) : FailKind(column, at);
     default:
       break;
   }
-  static constexpr std::array<const char*, 11> kTypeNames = {
-      "bool",  "int8",   "int16",  "int32",  "int64",  "uint8",
-      "uint16", "uint32", "uint64", "float32", "float64"};
-  static constexpr std::array<const char*, 4> kTimestampNames = {
-      "timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"};
-  const std::string type = column->type == TypeId::kTimestamp
-                               ? kTimestampNames.at(static_cast<size_t>(column->unit))
-                               : static_cast<size_t>(column->type) < kTypeNames.size()
-                                     ? kTypeNames.at(static_cast<size_t>(column->type))
-                                     : "";
-  const uint32_t* const begin = at_;
-  switch (AppendLeaf(*column)) {
+  switch (AppendLeaf(column, at)) {
     case Fit::kFits:
-      return true;
+      return at + 1;
     case Fit::kOtherKind:
-      at_ = begin;
-      return FailKind(*column);
+      return FailKind(column, at);
     case Fit::kNotInteger:
       return Fail("expected an integer, found a number with a fraction or an exponent");
     case Fit::kOutOfRange:
-      return Fail("out of range for " + type);
+      return Fail(std::string("out of range for ") + TypeName(column.type, column.unit));
     case Fit::kTooFine:
-      return Fail("finer than " + type);
+      return Fail(std::string("finer than ") + TypeName(column.type, column.unit));
     case Fit::kNotInFormat:
-      return Fail(column->type == TypeId::kBinary ? "not canonical base64"
-                  : column->has_zone              ? "not an RFC 3339 timestamp"
-                                                  : "not a timestamp without an offset");
+      return Fail(column.type == TypeId::kBinary ? "not canonical base64"
+                  : column.has_zone              ? "not an RFC 3339 timestamp"
+                                                 : "not a timestamp without an offset");
     case Fit::kMalformed:
       break;
   }
   return Fail("malformed JSON");
 }
 
-bool JsonDecoder::ExactList(Column* column) {
-  ++at_;
-  for (size_t index = 0; text_[*at_] != ']'; ++index) {
-    if (text_[*at_] == ',') {
-      ++at_;
+JsonDecoder::Token JsonDecoder::ExactList(const Column& column, Token at) {
+  ++at;
+  for (size_t index = 0; text_[*at] != ']'; ++index) {
+    if (text_[*at] == ',') {
+      ++at;
     }
-    if (!ExactValue(column->item.get())) {
+    at = ExactValue(*column.item, at);
+    if (at == nullptr) {
       failure_.field.insert(0, "[" + std::to_string(index) + "]");
-      return false;
+      return nullptr;
     }
   }
-  ++at_;
-  column->As<ListBuilder>()->Commit();
-  return true;
+  column.As<ListBuilder>()->Commit();
+  return at + 1;
 }
 
-bool JsonDecoder::ExactMap(Column* column) {
-  auto* map = column->As<ListBuilder>();
-  const std::vector<Member> members = ReadMembers();
-  const uint32_t* const behind = at_;
-  for (const Member& member : members) {
-    at_ = member.value;
-    column->keys->Append(member.key);
-    if (!ExactValue(column->item.get())) {
+JsonDecoder::Token JsonDecoder::ExactMap(const Column& column, Token at) {
+  auto* map = column.As<ListBuilder>();
+  for (const Member& member : ReadMembers(&at)) {
+    column.keys->Append(member.key);
+    if (ExactValue(*column.item, member.value) == nullptr) {
       failure_.field.insert(0, PathStep(member.key));
-      return false;
+      return nullptr;
     }
     static_cast<StructBuilder*>(map->items())->Commit();
   }
-  at_ = behind;
   map->Commit();
-  return true;
+  return at;
 }
 
 }  // namespace sabot

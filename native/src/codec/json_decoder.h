@@ -18,10 +18,11 @@
 
 namespace sabot {
 
-// Decodes documents in two ways. The fast one walks the tokens once, checks the grammar, and appends on
-// the way; it takes only what is ordinary. Whatever is not (an error, a duplicate key, an escaped key)
-// takes the row back, and the exact one decides: first whether the document is well-formed, then how
-// deep it is, then its fields in document order. So the fast way never needs to know what is wrong.
+// Decodes documents in two ways. The fast one walks the tokens once, checks the grammar, and
+// appends on the way; it takes only what is ordinary. Whatever is not (an error, a duplicate key,
+// an escaped key) takes the row back, and the exact one decides: first whether the document is
+// well-formed, then how deep it is, then its fields in document order. So the fast way never needs
+// to know what is wrong.
 //
 // Belongs to one thread at a time.
 class JsonDecoder {
@@ -57,37 +58,41 @@ class JsonDecoder {
                                      const std::vector<ColumnBuilder*>& builders,
                                      const std::string& path, int depth);
 
-  // The fast way. False: not ordinary.
+  // A token's place in the index. Readers take the one they begin at and return the one behind what
+  // they read, or null if they fail; the place stays in a register that way.
+  using Token = const uint32_t*;
+
+  // The fast way. Null: not ordinary.
   bool FastDocument();
-  bool FastObject(Object* object);
-  bool FastValue(Column* column);
-  bool FastList(Column* column);
-  bool FastMap(Column* column);
+  Token FastObject(Object* object, Token at);
+  Token FastValue(const Column& column, Token at);
+  Token FastList(const Column& column, Token at);
+  Token FastMap(const Column& column, Token at);
 
-  // The exact way. False: `failure_` says why; paths are completed on the way out.
+  // The exact way. Null: `failure_` says why; paths are completed on the way out.
   bool ExactDocument();
-  bool ExactObject(Object* object);
-  bool ExactValue(Column* column);
-  bool ExactList(Column* column);
-  bool ExactMap(Column* column);
-  std::vector<Member> ReadMembers();
-  bool FailKind(const Column& column);
-  bool Fail(std::string reason);
+  Token ExactObject(Object* object, Token at);
+  Token ExactValue(const Column& column, Token at);
+  Token ExactList(const Column& column, Token at);
+  Token ExactMap(const Column& column, Token at);
+  std::vector<Member> ReadMembers(Token* at) const;
+  Token FailKind(const Column& column, Token at);
+  Token Fail(std::string reason);
 
-  // Both ways. `at_` is the current token; each reader moves behind what it read.
-  char Peek() const { return at_ != end_ ? text_[*at_] : '\0'; }
-  bool IsNull() const;
-  std::string_view Scalar() const;
-  std::string_view StringContents() const;
+  // Both ways.
+  char Peek(Token at) const { return at < end_ ? text_[*at] : '\0'; }
+  std::string_view Scalar(Token at) const;
+  std::string_view StringContents(Token at) const;
   bool HasEscape(std::string_view contents) const;
-  bool ValidateString() const;
-  bool ValidateValue(int max_depth, int* deepest = nullptr);
-  void SkipValidated();
-  Fit AppendLeaf(const Column& column);
+  bool ValidateString(Token at);
+  Token ValidateValue(Token at, int max_depth, int* deepest = nullptr);
+  Token SkipValidated(Token at) const;
+  // For the value at `at`, a single token that is not null.
+  Fit AppendLeaf(const Column& column, Token at);
   Fit AppendText(const Column& column, std::string_view contents);
   template <typename T>
   Fit AppendInteger(const Column& column, std::string_view token);
-  void AppendJsonText(const Column& column, const uint32_t* begin, const uint32_t* end);
+  void AppendJsonText(const Column& column, Token begin, Token end);
   static Name* AddName(Object* object, std::string_view name);
   Name* FindName(Object* object, std::string_view name);
 
@@ -98,14 +103,14 @@ class JsonDecoder {
 
   // The document at hand.
   const char* text_ = nullptr;
-  const uint32_t* at_ = nullptr;
-  const uint32_t* end_ = nullptr;
+  const char* text_end_ = nullptr;
+  Token end_ = nullptr;
   bool has_escapes_ = false;
   DecodeFailure failure_;
 
-  std::vector<char> containers_;      // Open ones while validating.
-  std::string scratch_;               // For strings that are only checked or taken apart.
-  std::vector<Name*> unknown_met_;    // In this document; an entry per object.
+  std::vector<char> containers_;    // Open ones while validating.
+  std::string scratch_;             // For strings that are only checked or taken apart.
+  std::vector<Name*> unknown_met_;  // In this document; an entry per object.
   size_t unknown_names_ = 0;
   uint64_t unknown_total_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "codec/json_scalars.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -10,90 +11,89 @@ namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// A number token taken apart.
-struct Decimal {
-  bool negative = false;
-  bool exact = true;      // `mantissa` holds all digits.
-  uint64_t mantissa = 0;  // Up to 19 significant digits.
-  int64_t exponent = 0;   // The value is mantissa * 10^exponent, if exact.
-  int64_t magnitude = 0;  // Decimal exponent of the first significant digit, roughly: 1 for "7".
-};
-
+// Digits that fit into 64 bits whatever they are.
+constexpr int64_t kMostExactDigits = 19;
 // Exponents beyond this are all alike, and adding to them must not overflow.
 constexpr int64_t kHugeExponent = 1'000'000'000'000;
 
-bool ScanNumber(std::string_view token, Decimal* out) {
+// A number token taken apart: mantissa * 10^exponent.
+struct Decimal {
+  bool negative = false;
+  int64_t digits = 0;  // Of the mantissa; beyond kMostExactDigits it has wrapped round.
+  uint64_t mantissa = 0;
+  int64_t exponent = 0;
+};
+
+inline bool ScanNumber(std::string_view token, Decimal* out) {
   const char* at = token.data();
   const char* const end = at + token.size();
-  if (at != end && *at == '-') {
-    out->negative = true;
-    ++at;
-  }
-  const char* const integer = at;
-  int significant = 0;
-  const auto take_digit = [&](char c) {
-    if (significant != 0 || c != '0') {
-      ++significant;
+  uint64_t mantissa = 0;
+  const auto take_digits = [&] {
+    const char* const first = at;
+    while (at != end && IsDigit(*at)) {
+      mantissa = mantissa * 10 + static_cast<uint64_t>(*at++ - '0');
     }
-    if (significant <= 19) {
-      out->mantissa = out->mantissa * 10 + static_cast<uint64_t>(c - '0');
-    } else {
-      out->exact = false;
-    }
+    return at - first;
   };
-  while (at != end && IsDigit(*at)) {
-    take_digit(*at++);
-  }
-  if (at == integer || (*integer == '0' && at - integer > 1)) {
+  out->negative = at != end && *at == '-';
+  at += out->negative ? 1 : 0;
+  const char* const integer = at;
+  out->digits = take_digits();
+  if (out->digits == 0 || (*integer == '0' && out->digits > 1)) {
     return false;
   }
-  out->magnitude = significant;
   if (at != end && *at == '.') {
-    const char* const fraction = ++at;
-    while (at != end && IsDigit(*at)) {
-      take_digit(*at++);
-      if (significant == 0) {
-        --out->magnitude;
-      }
-    }
-    if (at == fraction) {
+    ++at;
+    const int64_t fraction = take_digits();
+    if (fraction == 0) {
       return false;
     }
-    out->exponent = fraction - at;
+    out->digits += fraction;
+    out->exponent = -fraction;
   }
+  out->mantissa = mantissa;
   if (at != end && (*at == 'e' || *at == 'E')) {
     ++at;
-    bool negative = false;
+    const bool negative = at != end && *at == '-';
     if (at != end && (*at == '+' || *at == '-')) {
-      negative = *at == '-';
       ++at;
     }
     const char* const digits = at;
     int64_t exponent = 0;
     while (at != end && IsDigit(*at)) {
-      if (exponent < kHugeExponent) {
-        exponent = exponent * 10 + (*at - '0');
-      }
-      ++at;
+      exponent = std::min(exponent * 10 + (*at++ - '0'), kHugeExponent);
     }
     if (at == digits) {
       return false;
     }
-    exponent = negative ? -exponent : exponent;
-    out->exponent += exponent;
-    out->magnitude += exponent;
+    out->exponent += negative ? -exponent : exponent;
   }
   return at == end;
 }
 
+// Whether a number is at least 1, told from where its first digit other than 0 stands.
+bool IsLarge(std::string_view token) {
+  Decimal decimal;
+  ScanNumber(token, &decimal);
+  const size_t mantissa_end = std::min(token.find_first_of("eE"), token.size());
+  int64_t zeros = 0;
+  for (const char c : token.substr(0, mantissa_end)) {
+    if (c >= '1' && c <= '9') {
+      break;
+    }
+    zeros += c == '0' ? 1 : 0;
+  }
+  return decimal.digits - zeros + decimal.exponent > 0;
+}
+
 // The nearest double of a token that ScanNumber took; infinite where there is none.
-double NearestDouble(std::string_view token, const Decimal& decimal) {
+double NearestDouble(std::string_view token) {
   double value = 0;
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
   if (error == std::errc::result_out_of_range) {
     // from_chars says so for values that round to zero as well as for those that are too large.
-    value = decimal.magnitude > 0 ? std::numeric_limits<double>::infinity() : 0.0;
-    return decimal.negative ? -value : value;
+    value = IsLarge(token) ? std::numeric_limits<double>::infinity() : 0.0;
+    return token.front() == '-' ? -value : value;
   }
   return value;
 }
@@ -157,7 +157,7 @@ NumberResult ParseDouble(std::string_view token, double* out) {
   }
   // Clinger's fast path: both factors are exact, so that one operation rounds once.
   constexpr uint64_t kLargestExactInteger = 1ULL << 53;
-  if (decimal.exact && decimal.mantissa <= kLargestExactInteger &&
+  if (decimal.digits <= kMostExactDigits && decimal.mantissa <= kLargestExactInteger &&
       decimal.exponent >= -kLargestExactPower && decimal.exponent <= kLargestExactPower) {
     const auto mantissa = static_cast<double>(decimal.mantissa);
     const double value = decimal.exponent < 0 ? mantissa / kPowersOfTen[-decimal.exponent]
@@ -165,12 +165,8 @@ NumberResult ParseDouble(std::string_view token, double* out) {
     *out = decimal.negative && token != "-0" ? -value : value;
     return NumberResult::kOk;
   }
-  *out = NearestDouble(token, decimal);
+  *out = NearestDouble(token);
   return std::isinf(*out) ? NumberResult::kMalformed : NumberResult::kOk;
-}
-
-bool IsIntegerToken(std::string_view token) {
-  return token.find_first_of(".eE") == std::string_view::npos;
 }
 
 int64_t Unescape(std::string_view escaped, char* out) {

@@ -31,9 +31,8 @@ bool JsonTokens::Index(std::string_view text) {
   if (text.empty() || (text.size() > capacity_ && !Grow(text.size() * 2))) {
     return false;
   }
-  const simdjson::error_code error =
-      parser_->stage_one->stage1(reinterpret_cast<const uint8_t*>(text.data()), text.size(),
-                                 simdjson::stage1_mode::regular);
+  const simdjson::error_code error = parser_->stage_one->stage1(
+      reinterpret_cast<const uint8_t*>(text.data()), text.size(), simdjson::stage1_mode::regular);
   if (error != simdjson::SUCCESS) {
     return false;
   }

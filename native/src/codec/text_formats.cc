@@ -52,8 +52,8 @@ int DaysInMonth(int year, int month) {
   return kDays[month - 1] + (month == 2 && IsLeapYear(year) ? 1 : 0);
 }
 
-// Days since 1970-01-01 of a date in the proleptic Gregorian calendar, year >= 1. Years begin in March
-// here, which puts the leap day last.
+// Days since 1970-01-01 of a date in the proleptic Gregorian calendar, year >= 1. Years begin in
+// March here, which puts the leap day last.
 int64_t DaysSinceEpoch(int year, int month, int day) {
   year -= month <= 2 ? 1 : 0;
   const int era = year / 400;
@@ -123,7 +123,8 @@ TimestampResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zo
   const int64_t seconds = DaysSinceEpoch(year, month, day) * 86'400 + hour * 3'600 +
                           (minute - offset_minutes) * 60 + second;
   // Wider than int64: the earliest nanosecond is reached only by adding the fraction.
-  const __int128 value = static_cast<__int128>(seconds) * per_second + nanoseconds / nanoseconds_per_unit;
+  const __int128 value =
+      static_cast<__int128>(seconds) * per_second + nanoseconds / nanoseconds_per_unit;
   if (value < INT64_MIN || value > INT64_MAX) {
     return TimestampResult::kOutOfRange;
   }

@@ -18,8 +18,8 @@ enum class TimestampResult : uint8_t {
 // Reads an RFC 3339 timestamp as UTC; with `has_zone` false, the same form without an offset.
 TimestampResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zone, int64_t* out);
 
-// Decodes canonical base64 into `out`, which has room for 3 bytes per 4 characters. Returns the number
-// of bytes, or -1.
+// Decodes canonical base64 into `out`, which has room for 3 bytes per 4 characters. Returns the
+// number of bytes, or -1.
 int64_t DecodeBase64(std::string_view text, char* out);
 
 }  // namespace sabot

@@ -11,7 +11,9 @@ namespace {
 
 constexpr size_t kErrorTextSize = 512;
 
-int ToMilliseconds(std::chrono::milliseconds duration) { return static_cast<int>(duration.count()); }
+int ToMilliseconds(std::chrono::milliseconds duration) {
+  return static_cast<int>(duration.count());
+}
 
 std::string Describe(const std::string& topic, int32_t partition) {
   return "topic '" + topic + "' partition " + std::to_string(partition);
@@ -30,8 +32,8 @@ Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings&
   ConfHandle conf(api, api->rd_kafka_conf_new());
   for (const auto& [name, value] : settings) {
     constexpr int kConfOk = 0;
-    if (api->rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), text.data(),
-                               text.size()) != kConfOk) {
+    if (api->rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), text.data(), text.size()) !=
+        kConfOk) {
       return Status::Invalid("setting '" + name + "': " + text.data());
     }
     if (name == "isolation.level") {
@@ -89,8 +91,8 @@ Status Consumer::FromCode(int code, const std::string& what) {
 }
 
 Result<QueueHandle> Consumer::OpenQueue(const std::string& topic, int32_t partition) {
-  QueueHandle queue(
-      api_, api_->rd_kafka_queue_get_partition(client_.get(), topic.c_str(), partition));
+  QueueHandle queue(api_,
+                    api_->rd_kafka_queue_get_partition(client_.get(), topic.c_str(), partition));
   if (!queue) {
     return Status::Invalid(Describe(topic, partition) + ": librdkafka gives no queue for it");
   }
@@ -117,8 +119,8 @@ Status Consumer::Seek(const std::string& topic, int32_t partition, int64_t offse
   constexpr int kAnswerTimeoutMs = 5000;
   const PartitionListHandle list = OnePartition(topic, partition, offset);
   const std::string what = Describe(topic, partition) + ": cannot seek";
-  Status status = FromError(
-      api_->rd_kafka_seek_partitions(client_.get(), list.get(), kAnswerTimeoutMs), what);
+  Status status =
+      FromError(api_->rd_kafka_seek_partitions(client_.get(), list.get(), kAnswerTimeoutMs), what);
   if (!status.ok() || list->elems[0].err == 0) {
     return status;
   }
@@ -163,9 +165,9 @@ Result<LogBounds> Consumer::QueryBounds(const std::string& topic, int32_t partit
                                         std::chrono::milliseconds timeout) {
   LogBounds bounds;
   // With read_committed the upper one is the last stable offset.
-  const int code = api_->rd_kafka_query_watermark_offsets(client_.get(), topic.c_str(), partition,
-                                                          &bounds.low, &bounds.last_stable,
-                                                          ToMilliseconds(timeout));
+  const int code =
+      api_->rd_kafka_query_watermark_offsets(client_.get(), topic.c_str(), partition, &bounds.low,
+                                             &bounds.last_stable, ToMilliseconds(timeout));
   if (code != 0) {
     return FromCode(code, Describe(topic, partition) + ": cannot read the watermarks");
   }

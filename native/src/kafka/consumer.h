@@ -33,8 +33,8 @@ struct LogBounds {
   int64_t last_stable = -1;
 };
 
-// Owns the client handle. Thread safe; several partitions share one. Whoever reads a partition holds a
-// reference, so that the client outlives its queues.
+// Owns the client handle. Thread safe; several partitions share one. Whoever reads a partition
+// holds a reference, so that the client outlives its queues.
 class Consumer {
  public:
   using Settings = std::map<std::string, std::string>;
@@ -51,8 +51,8 @@ class Consumer {
   Result<QueueHandle> OpenQueue(const std::string& topic, int32_t partition);
   Status Assign(const std::string& topic, int32_t partition, int64_t offset, int32_t leader_epoch);
   Status Unassign(const std::string& topic, int32_t partition);
-  // Fetches from `offset` next. When it returns, every record fetched before is outdated and its queue
-  // drops it. kState: the partition is not being fetched (yet).
+  // Fetches from `offset` next. When it returns, every record fetched before is outdated and its
+  // queue drops it. kState: the partition is not being fetched (yet).
   Status Seek(const std::string& topic, int32_t partition, int64_t offset);
 
   Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,

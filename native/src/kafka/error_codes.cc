@@ -7,10 +7,7 @@ namespace sabot::kafka_error {
 
 bool IsTransient(int code) {
   static constexpr std::array kTransient = {
-      kTransport,
-      kResolve,
-      kAllBrokersDown,
-      kTimedOut,
+      kTransport, kResolve, kAllBrokersDown, kTimedOut,
       -192,  // _MSG_TIMED_OUT
       -180,  // _WAIT_COORD
       -166,  // _TIMED_OUT_QUEUE

@@ -10,11 +10,11 @@ Result<std::shared_ptr<const LibrdkafkaApi>> LibrdkafkaApi::Load(const std::stri
   if (api->library_ == nullptr) {
     return Status::Unavailable("cannot open librdkafka: " + std::string(dlerror()));
   }
-#define SABOT_RESOLVE(name, returns, parameters)                                               \
-  api->name = reinterpret_cast<returns(*) parameters>(api->Symbol(#name));         \
-  if (api->name == nullptr) {                                                                  \
-    return Status::Unavailable("librdkafka in '" + path + "' has no function " #name  \
-                               "; install confluent-kafka >= 2.13.2");                         \
+#define SABOT_RESOLVE(name, returns, parameters)                                                  \
+  api->name = reinterpret_cast<returns(*) parameters>(api->Symbol(#name));                        \
+  if (api->name == nullptr) {                                                                     \
+    return Status::Unavailable("librdkafka in '" + path +                                         \
+                               "' has no function " #name "; install confluent-kafka >= 2.13.2"); \
   }
   SABOT_LIBRDKAFKA_FUNCTIONS(SABOT_RESOLVE)
 #undef SABOT_RESOLVE

@@ -1,7 +1,7 @@
 // The part of librdkafka's ABI that is used here, found at run time in the confluent-kafka wheel.
 //
-// Declared by hand: the wheel brings the library without headers. The layouts are librdkafka's public
-// ones, unchanged since 1.0.
+// Declared by hand: the wheel brings the library without headers. The layouts are librdkafka's
+// public ones, unchanged since 1.0.
 #pragma once
 
 #include <cstddef>
@@ -63,82 +63,86 @@ struct rd_kafka_err_desc_t {
 
 namespace sabot {
 
-inline constexpr int kRdKafkaConsumer = 1;                 // RD_KAFKA_CONSUMER
-inline constexpr int kDestroyWithoutConsumerClose = 0x8;   // RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE
-inline constexpr int kAdminOpListOffsets = 21;             // RD_KAFKA_ADMIN_OP_LISTOFFSETS
-inline constexpr int kEventLog = 0x4;                       // RD_KAFKA_EVENT_LOG
-inline constexpr int kEventError = 0x8;                     // RD_KAFKA_EVENT_ERROR
-inline constexpr int kReadUncommitted = 0;                 // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
-inline constexpr int64_t kListOffsetsLatest = -1;          // RD_KAFKA_OFFSET_SPEC_LATEST
+inline constexpr int kRdKafkaConsumer = 1;                // RD_KAFKA_CONSUMER
+inline constexpr int kDestroyWithoutConsumerClose = 0x8;  // RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE
+inline constexpr int kAdminOpListOffsets = 21;            // RD_KAFKA_ADMIN_OP_LISTOFFSETS
+inline constexpr int kEventLog = 0x4;                     // RD_KAFKA_EVENT_LOG
+inline constexpr int kEventError = 0x8;                   // RD_KAFKA_EVENT_ERROR
+inline constexpr int kReadUncommitted = 0;         // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+inline constexpr int64_t kListOffsetsLatest = -1;  // RD_KAFKA_OFFSET_SPEC_LATEST
 
 // name, return type, parameters.
-#define SABOT_LIBRDKAFKA_FUNCTIONS(X) \
-  X(rd_kafka_version, int, (void)) \
-  X(rd_kafka_version_str, const char*, (void)) \
-  X(rd_kafka_err2str, const char*, (int)) \
-  X(rd_kafka_err2name, const char*, (int)) \
-  X(rd_kafka_get_err_descs, void, (const rd_kafka_err_desc_t**, size_t*)) \
-  X(rd_kafka_conf_new, rd_kafka_conf_t*, (void)) \
-  X(rd_kafka_conf_destroy, void, (rd_kafka_conf_t*)) \
-  X(rd_kafka_conf_set_events, void, (rd_kafka_conf_t*, int)) \
-  X(rd_kafka_set_log_queue, int, (rd_kafka_t*, rd_kafka_queue_t*)) \
-  X(rd_kafka_conf_set, int, (rd_kafka_conf_t*, const char*, const char*, char*, size_t)) \
-  X(rd_kafka_new, rd_kafka_t*, (int, rd_kafka_conf_t*, char*, size_t)) \
-  X(rd_kafka_destroy_flags, void, (rd_kafka_t*, int)) \
-  X(rd_kafka_error_code, int, (const rd_kafka_error_t*)) \
-  X(rd_kafka_error_string, const char*, (const rd_kafka_error_t*)) \
-  X(rd_kafka_error_destroy, void, (rd_kafka_error_t*)) \
-  X(rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t*, (int)) \
-  X(rd_kafka_topic_partition_list_destroy, void, (rd_kafka_topic_partition_list_t*)) \
-  X(rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_t*, \
-    (rd_kafka_topic_partition_list_t*, const char*, int32_t)) \
-  X(rd_kafka_topic_partition_set_leader_epoch, void, (rd_kafka_topic_partition_t*, int32_t)) \
-  X(rd_kafka_incremental_assign, rd_kafka_error_t*, (rd_kafka_t*, const rd_kafka_topic_partition_list_t*)) \
-  X(rd_kafka_incremental_unassign, rd_kafka_error_t*, \
-    (rd_kafka_t*, const rd_kafka_topic_partition_list_t*)) \
-  X(rd_kafka_seek_partitions, rd_kafka_error_t*, (rd_kafka_t*, rd_kafka_topic_partition_list_t*, int)) \
-  X(rd_kafka_queue_new, rd_kafka_queue_t*, (rd_kafka_t*)) \
-  X(rd_kafka_queue_destroy, void, (rd_kafka_queue_t*)) \
-  X(rd_kafka_queue_get_partition, rd_kafka_queue_t*, (rd_kafka_t*, const char*, int32_t)) \
-  X(rd_kafka_queue_get_main, rd_kafka_queue_t*, (rd_kafka_t*)) \
-  X(rd_kafka_queue_get_consumer, rd_kafka_queue_t*, (rd_kafka_t*)) \
-  X(rd_kafka_queue_forward, void, (rd_kafka_queue_t*, rd_kafka_queue_t*)) \
-  X(rd_kafka_queue_yield, void, (rd_kafka_queue_t*)) \
-  X(rd_kafka_queue_poll, rd_kafka_event_t*, (rd_kafka_queue_t*, int)) \
-  X(rd_kafka_event_destroy, void, (rd_kafka_event_t*)) \
-  X(rd_kafka_event_type, int, (const rd_kafka_event_t*)) \
-  X(rd_kafka_event_log, int, (rd_kafka_event_t*, const char**, const char**, int*)) \
-  X(rd_kafka_event_error, int, (rd_kafka_event_t*)) \
-  X(rd_kafka_event_error_string, const char*, (rd_kafka_event_t*)) \
-  X(rd_kafka_event_ListOffsets_result, const rd_kafka_ListOffsets_result_t*, (rd_kafka_event_t*)) \
-  X(rd_kafka_consume_batch_queue, ptrdiff_t, (rd_kafka_queue_t*, int, rd_kafka_message_t**, size_t)) \
-  X(rd_kafka_message_destroy, void, (rd_kafka_message_t*)) \
-  X(rd_kafka_message_errstr, const char*, (const rd_kafka_message_t*)) \
-  X(rd_kafka_message_timestamp, int64_t, (const rd_kafka_message_t*, int*)) \
-  X(rd_kafka_message_headers, int, (const rd_kafka_message_t*, rd_kafka_headers_t**)) \
-  X(rd_kafka_header_get_all, int, \
-    (const rd_kafka_headers_t*, size_t, const char**, const void**, size_t*)) \
-  X(rd_kafka_query_watermark_offsets, int, \
-    (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*, int)) \
-  X(rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_t*, (rd_kafka_t*, int)) \
-  X(rd_kafka_AdminOptions_destroy, void, (rd_kafka_AdminOptions_t*)) \
-  X(rd_kafka_AdminOptions_set_request_timeout, int, (rd_kafka_AdminOptions_t*, int, char*, size_t)) \
+#define SABOT_LIBRDKAFKA_FUNCTIONS(X)                                                              \
+  X(rd_kafka_version, int, (void))                                                                 \
+  X(rd_kafka_version_str, const char*, (void))                                                     \
+  X(rd_kafka_err2str, const char*, (int))                                                          \
+  X(rd_kafka_err2name, const char*, (int))                                                         \
+  X(rd_kafka_get_err_descs, void, (const rd_kafka_err_desc_t**, size_t*))                          \
+  X(rd_kafka_conf_new, rd_kafka_conf_t*, (void))                                                   \
+  X(rd_kafka_conf_destroy, void, (rd_kafka_conf_t*))                                               \
+  X(rd_kafka_conf_set_events, void, (rd_kafka_conf_t*, int))                                       \
+  X(rd_kafka_set_log_queue, int, (rd_kafka_t*, rd_kafka_queue_t*))                                 \
+  X(rd_kafka_conf_set, int, (rd_kafka_conf_t*, const char*, const char*, char*, size_t))           \
+  X(rd_kafka_new, rd_kafka_t*, (int, rd_kafka_conf_t*, char*, size_t))                             \
+  X(rd_kafka_destroy_flags, void, (rd_kafka_t*, int))                                              \
+  X(rd_kafka_error_code, int, (const rd_kafka_error_t*))                                           \
+  X(rd_kafka_error_string, const char*, (const rd_kafka_error_t*))                                 \
+  X(rd_kafka_error_destroy, void, (rd_kafka_error_t*))                                             \
+  X(rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t*, (int))                    \
+  X(rd_kafka_topic_partition_list_destroy, void, (rd_kafka_topic_partition_list_t*))               \
+  X(rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_t*,                                \
+    (rd_kafka_topic_partition_list_t*, const char*, int32_t))                                      \
+  X(rd_kafka_topic_partition_set_leader_epoch, void, (rd_kafka_topic_partition_t*, int32_t))       \
+  X(rd_kafka_incremental_assign, rd_kafka_error_t*,                                                \
+    (rd_kafka_t*, const rd_kafka_topic_partition_list_t*))                                         \
+  X(rd_kafka_incremental_unassign, rd_kafka_error_t*,                                              \
+    (rd_kafka_t*, const rd_kafka_topic_partition_list_t*))                                         \
+  X(rd_kafka_seek_partitions, rd_kafka_error_t*,                                                   \
+    (rd_kafka_t*, rd_kafka_topic_partition_list_t*, int))                                          \
+  X(rd_kafka_queue_new, rd_kafka_queue_t*, (rd_kafka_t*))                                          \
+  X(rd_kafka_queue_destroy, void, (rd_kafka_queue_t*))                                             \
+  X(rd_kafka_queue_get_partition, rd_kafka_queue_t*, (rd_kafka_t*, const char*, int32_t))          \
+  X(rd_kafka_queue_get_main, rd_kafka_queue_t*, (rd_kafka_t*))                                     \
+  X(rd_kafka_queue_get_consumer, rd_kafka_queue_t*, (rd_kafka_t*))                                 \
+  X(rd_kafka_queue_forward, void, (rd_kafka_queue_t*, rd_kafka_queue_t*))                          \
+  X(rd_kafka_queue_yield, void, (rd_kafka_queue_t*))                                               \
+  X(rd_kafka_queue_poll, rd_kafka_event_t*, (rd_kafka_queue_t*, int))                              \
+  X(rd_kafka_event_destroy, void, (rd_kafka_event_t*))                                             \
+  X(rd_kafka_event_type, int, (const rd_kafka_event_t*))                                           \
+  X(rd_kafka_event_log, int, (rd_kafka_event_t*, const char**, const char**, int*))                \
+  X(rd_kafka_event_error, int, (rd_kafka_event_t*))                                                \
+  X(rd_kafka_event_error_string, const char*, (rd_kafka_event_t*))                                 \
+  X(rd_kafka_event_ListOffsets_result, const rd_kafka_ListOffsets_result_t*, (rd_kafka_event_t*))  \
+  X(rd_kafka_consume_batch_queue, ptrdiff_t,                                                       \
+    (rd_kafka_queue_t*, int, rd_kafka_message_t**, size_t))                                        \
+  X(rd_kafka_message_destroy, void, (rd_kafka_message_t*))                                         \
+  X(rd_kafka_message_errstr, const char*, (const rd_kafka_message_t*))                             \
+  X(rd_kafka_message_timestamp, int64_t, (const rd_kafka_message_t*, int*))                        \
+  X(rd_kafka_message_headers, int, (const rd_kafka_message_t*, rd_kafka_headers_t**))              \
+  X(rd_kafka_header_get_all, int,                                                                  \
+    (const rd_kafka_headers_t*, size_t, const char**, const void**, size_t*))                      \
+  X(rd_kafka_query_watermark_offsets, int,                                                         \
+    (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*, int))                                  \
+  X(rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_t*, (rd_kafka_t*, int))                       \
+  X(rd_kafka_AdminOptions_destroy, void, (rd_kafka_AdminOptions_t*))                               \
+  X(rd_kafka_AdminOptions_set_request_timeout, int,                                                \
+    (rd_kafka_AdminOptions_t*, int, char*, size_t))                                                \
   X(rd_kafka_AdminOptions_set_isolation_level, rd_kafka_error_t*, (rd_kafka_AdminOptions_t*, int)) \
-  X(rd_kafka_ListOffsets, void, \
-    (rd_kafka_t*, rd_kafka_topic_partition_list_t*, const rd_kafka_AdminOptions_t*, \
-     rd_kafka_queue_t*)) \
-  X(rd_kafka_ListOffsets_result_infos, const rd_kafka_ListOffsetsResultInfo_t**, \
-    (const rd_kafka_ListOffsets_result_t*, size_t*)) \
-  X(rd_kafka_ListOffsetsResultInfo_topic_partition, const rd_kafka_topic_partition_t*, \
+  X(rd_kafka_ListOffsets, void,                                                                    \
+    (rd_kafka_t*, rd_kafka_topic_partition_list_t*, const rd_kafka_AdminOptions_t*,                \
+     rd_kafka_queue_t*))                                                                           \
+  X(rd_kafka_ListOffsets_result_infos, const rd_kafka_ListOffsetsResultInfo_t**,                   \
+    (const rd_kafka_ListOffsets_result_t*, size_t*))                                               \
+  X(rd_kafka_ListOffsetsResultInfo_topic_partition, const rd_kafka_topic_partition_t*,             \
     (const rd_kafka_ListOffsetsResultInfo_t*))
 
 // librdkafka's functions. Immutable once loaded, so every thread may use it. The library is never
 // unloaded: its threads may outlive whoever opened it.
 class LibrdkafkaApi {
  public:
-  // Opens the shared object at `path`: confluent_kafka's extension module, which brings librdkafka's
-  // symbols, or librdkafka itself. Refuses versions below 2.13.2, whose batch queues move the stored
-  // position wrongly (librdkafka #4844).
+  // Opens the shared object at `path`: confluent_kafka's extension module, which brings
+  // librdkafka's symbols, or librdkafka itself. Refuses versions below 2.13.2, whose batch queues
+  // move the stored position wrongly (librdkafka #4844).
   static Result<std::shared_ptr<const LibrdkafkaApi>> Load(const std::string& path);
 
   // Another function of the same library; null if it has none of the name.

@@ -1,0 +1,121 @@
+// Exported arrays as text, so that a test can compare whole columns.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arrow/c_data.h"
+#include "arrow/field.h"
+
+namespace sabot::testing {
+
+inline Field MakeField(std::string name, TypeId type, std::vector<Field> children = {}) {
+  Field field;
+  field.name = std::move(name);
+  field.type = type;
+  field.children = std::move(children);
+  return field;
+}
+
+inline Field TimestampField(std::string name, TimeUnit unit, bool has_zone) {
+  Field field = MakeField(std::move(name), TypeId::kTimestamp);
+  field.unit = unit;
+  field.has_zone = has_zone;
+  return field;
+}
+
+inline Field JsonTextField(std::string name) {
+  Field field = MakeField(std::move(name), TypeId::kString);
+  field.json_text = true;
+  return field;
+}
+
+template <typename T>
+T ReadValue(const void* buffer, int64_t index) {
+  T value;
+  std::memcpy(&value, static_cast<const char*>(buffer) + index * static_cast<int64_t>(sizeof(T)),
+              sizeof(T));
+  return value;
+}
+
+inline bool ReadBit(const void* buffer, int64_t index) {
+  return ((static_cast<const uint8_t*>(buffer)[index >> 3] >> (index & 7)) & 1) != 0;
+}
+
+inline void WriteValue(const Field& field, const ArrowArray& array, int64_t row,
+                       std::ostream& out) {
+  if (array.buffers[0] != nullptr && !ReadBit(array.buffers[0], row)) {
+    out << "null";
+    return;
+  }
+  const auto write_number = [&]<typename T>(T) { out << +ReadValue<T>(array.buffers[1], row); };
+  switch (field.type) {
+    case TypeId::kBool:
+      out << (ReadBit(array.buffers[1], row) ? "true" : "false");
+      return;
+    case TypeId::kInt8:
+      return write_number(int8_t{});
+    case TypeId::kInt16:
+      return write_number(int16_t{});
+    case TypeId::kInt32:
+      return write_number(int32_t{});
+    case TypeId::kInt64:
+    case TypeId::kTimestamp:
+      return write_number(int64_t{});
+    case TypeId::kUInt8:
+      return write_number(uint8_t{});
+    case TypeId::kUInt16:
+      return write_number(uint16_t{});
+    case TypeId::kUInt32:
+      return write_number(uint32_t{});
+    case TypeId::kUInt64:
+      return write_number(uint64_t{});
+    case TypeId::kFloat32:
+      return write_number(float{});
+    case TypeId::kFloat64:
+      return write_number(double{});
+    default:
+      break;
+  }
+  if (field.type == TypeId::kStruct) {
+    out << '{';
+    for (size_t i = 0; i < field.children.size(); ++i) {
+      out << (i == 0 ? "" : ",") << field.children[i].name << ':';
+      WriteValue(field.children[i], *array.children[i], row, out);
+    }
+    out << '}';
+    return;
+  }
+  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
+  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
+  if (field.type == TypeId::kString || field.type == TypeId::kBinary) {
+    out << '"'
+        << std::string(static_cast<const char*>(array.buffers[2]) + begin,
+                       static_cast<size_t>(end - begin))
+        << '"';
+    return;
+  }
+  out << '[';
+  for (int32_t i = begin; i < end; ++i) {
+    out << (i == begin ? "" : ",");
+    WriteValue(field.children.front(), *array.children[0], i, out);
+  }
+  out << ']';
+}
+
+// Each value in turn, separated by a blank.
+inline std::string ColumnText(const Field& field, const ArrowArray& array) {
+  std::ostringstream out;
+  for (int64_t row = 0; row < array.length; ++row) {
+    out << (row == 0 ? "" : " ");
+    WriteValue(field, array, row, out);
+  }
+  return out.str();
+}
+
+}  // namespace sabot::testing

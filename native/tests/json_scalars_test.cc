@@ -1,0 +1,108 @@
+#include "codec/json_scalars.h"
+
+#include <cmath>
+#include <string>
+
+#include "testing.h"
+
+namespace sabot {
+namespace {
+
+std::string Integer(std::string_view token) {
+  JsonInteger integer;
+  switch (ParseInteger(token, &integer)) {
+    case NumberResult::kOk:
+      return (integer.negative ? "-" : "") + std::to_string(integer.magnitude);
+    case NumberResult::kMalformed:
+      return "malformed";
+    case NumberResult::kNotInteger:
+      return "not an integer";
+    case NumberResult::kOutOfRange:
+      return "out of range";
+  }
+  return "";
+}
+
+std::string Double(std::string_view token) {
+  double value;
+  if (ParseDouble(token, &value) != NumberResult::kOk) {
+    return "malformed";
+  }
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.17g", value);
+  return text;
+}
+
+std::string Unescaped(std::string_view escaped) {
+  std::string out(escaped.size(), '\0');
+  const int64_t size = Unescape(escaped, out.data());
+  return size < 0 ? "malformed" : out.substr(0, static_cast<size_t>(size));
+}
+
+TEST(ParseIntegerTakesAllOf64Bits) {
+  EXPECT_EQ(Integer("0"), "0");
+  EXPECT_EQ(Integer("-0"), "-0");
+  EXPECT_EQ(Integer("9999999999999999999"), "9999999999999999999");
+  EXPECT_EQ(Integer("10000000000000000000"), "10000000000000000000");
+  EXPECT_EQ(Integer("18446744073709551615"), "18446744073709551615");
+  EXPECT_EQ(Integer("18446744073709551616"), "out of range");
+  EXPECT_EQ(Integer("19999999999999999999"), "out of range");
+  EXPECT_EQ(Integer("20000000000000000000"), "out of range");
+  EXPECT_EQ(Integer("99999999999999999999"), "out of range");
+  EXPECT_EQ(Integer("100000000000000000000"), "out of range");
+}
+
+TEST(ParseIntegerRefusesWhatIsNone) {
+  EXPECT_EQ(Integer("01"), "malformed");
+  EXPECT_EQ(Integer("-01"), "malformed");
+  EXPECT_EQ(Integer("-"), "malformed");
+  EXPECT_EQ(Integer("1.0"), "not an integer");
+  EXPECT_EQ(Integer("1e3"), "not an integer");
+  EXPECT_EQ(Integer("+1"), "not an integer");
+}
+
+TEST(ParseDoubleGivesTheNearestValue) {
+  EXPECT_EQ(Double("0"), "0");
+  EXPECT_EQ(Double("-0"), "0");
+  EXPECT_EQ(Double("-0.0"), "-0");
+  EXPECT_EQ(Double("0.1"), "0.10000000000000001");
+  EXPECT_EQ(Double("123456.789e-3"), "123.456789");
+  EXPECT_EQ(Double("9007199254740993"), "9007199254740992");
+  EXPECT_EQ(Double("9007199254740993.00000000000000000001"), "9007199254740994");
+  EXPECT_EQ(Double("1.7976931348623157e308"), "1.7976931348623157e+308");
+  EXPECT_EQ(Double("4.9e-324"), "4.9406564584124654e-324");
+  EXPECT_EQ(Double("2.4703282292062327e-324"), "0");
+  EXPECT_EQ(Double("-1e-400"), "-0");
+  EXPECT_EQ(Double("0e999999999999999999999"), "0");
+  EXPECT_EQ(Double("0." + std::string(400, '0') + "1e405"), "10000");
+  EXPECT_EQ(Double("1" + std::string(400, '0') + "e-400"), "1");
+  EXPECT_EQ(Double("1e-999999999999999999999"), "0");
+}
+
+TEST(ParseDoubleRefusesWhatIsNoNumberOrInfinite) {
+  for (const char* token : {"",          "-",     "+1",     "01",      "-01",
+                            ".5",        "1.",    "1.e5",   "1e",      "1e+",
+                            "1e5.0",     "0x10",  "1a",     "NaN",     "Infinity",
+                            "-Infinity", "1e400", "-1e400", "1.8e308", "1e999999999999999999999",
+                            "1 2"}) {
+    EXPECT_EQ(Double(token), "malformed");
+  }
+  EXPECT_EQ(Double("1" + std::string(309, '0')), "malformed");
+}
+
+TEST(UnescapeResolvesEveryEscape) {
+  EXPECT_EQ(Unescaped(R"(a\"\\\/\b\f\n\r\tz)"), "a\"\\/\b\f\n\r\tz");
+  EXPECT_EQ(Unescaped(R"(\u0041\u00e9\u20AC\ud83d\uDE00)"), "Aé€😀");
+  EXPECT_EQ(Unescaped(R"(\u0000)"), std::string(1, '\0'));
+}
+
+TEST(UnescapeRefusesWhatIsNone) {
+  for (const char* escaped :
+       {"\\", "\\x41", "\\u", "\\u12", "\\u12g4", "\\ud800", "\\ud800x", "\\ud800\\n", "\\udc00",
+        "\\ud800\\u0041", "\\ud800\\ud800", "\\ud83d\\u"}) {
+    EXPECT_EQ(Unescaped(escaped), "malformed");
+  }
+}
+
+}  // namespace
+}  // namespace sabot

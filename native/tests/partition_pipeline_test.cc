@@ -1,0 +1,362 @@
+#include "partition_pipeline.h"
+
+#include <thread>
+
+#include "arrow_text.h"
+#include "kafka/error_codes.h"
+#include "mock_cluster.h"
+#include "testing.h"
+
+namespace sabot {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ColumnText;
+using testing::MakeField;
+using testing::MockCluster;
+
+constexpr milliseconds kLong(10'000);
+
+const Api& TheApi() {
+  static const Api api = testing::LoadApi();
+  return api;
+}
+
+// One column n: int64.
+class NumberSchema {
+ public:
+  NumberSchema() {
+    field_.name = "n";
+    field_.format = "l";
+    schema_.format = "+s";
+    schema_.n_children = 1;
+    schema_.children = &pointer_;
+  }
+  const ArrowSchema& get() const { return schema_; }
+
+ private:
+  ArrowSchema field_{};
+  ArrowSchema* pointer_ = &field_;
+  ArrowSchema schema_{};
+};
+
+// A topic "t" whose records are {"n":0}, {"n":1}, ...
+class Fixture {
+ public:
+  explicit Fixture(int records, int partitions = 1) : cluster(TheApi()) {
+    cluster.CreateTopic("t", partitions);
+    for (int i = 0; i < records; ++i) {
+      cluster.Produce("t", 0, "{\"n\":" + std::to_string(i) + "}");
+    }
+    cluster.Flush();
+    auto made = Consumer::Make(TheApi(), {{"bootstrap.servers", cluster.bootstrap_servers()},
+                                          {"group.id", "g"},
+                                          {"auto.offset.reset", "error"},
+                                          {"enable.auto.commit", "false"},
+                                          {"enable.auto.offset.store", "false"},
+                                          {"enable.partition.eof", "true"},
+                                          {"fetch.wait.max.ms", "50"}});
+    if (!made.ok()) {
+      testing::Fail(__FILE__, __LINE__) << made.status().message() << '\n';
+    }
+    consumer = made.value();
+  }
+
+  std::unique_ptr<PartitionPipeline> Open(PartitionOptions options) {
+    options.topic = "t";
+    options.columns = {"n", "_kafka_offset"};
+    auto opened = PartitionPipeline::Open(consumer, NumberSchema().get(), std::move(options));
+    if (!opened.ok()) {
+      testing::Fail(__FILE__, __LINE__) << opened.status().message() << '\n';
+    }
+    return std::move(opened.value());
+  }
+
+  MockCluster cluster;
+  std::shared_ptr<Consumer> consumer;
+};
+
+PartitionOptions Range(int64_t start, int64_t end) {
+  PartitionOptions options;
+  options.start_offset = start;
+  options.end_offset = end;
+  return options;
+}
+
+// Values and offsets of rows.
+struct Rows {
+  int64_t count = 0;
+  std::string values;
+  std::string offsets;
+
+  void Add(const ArrowArray& batch) {
+    const std::string gap = count == 0 || batch.length == 0 ? "" : " ";
+    values += gap + ColumnText(MakeField("", TypeId::kInt64), *batch.children[0]);
+    offsets += gap + ColumnText(MakeField("", TypeId::kInt64), *batch.children[1]);
+    count += batch.length;
+  }
+  std::string Text() const { return values + " @ " + offsets; }
+};
+
+std::string ErrorText(const Status& status) {
+  return status.code() == StatusCode::kDecode
+             ? std::to_string(status.offset()) + " " + status.field() + ": " + status.reason()
+             : std::to_string(status.kafka_code()) + " " + status.message();
+}
+
+// The next batch as text, or its error.
+std::string Poll(PartitionPipeline* pipeline, int64_t max_rows = 1000,
+                 milliseconds timeout = kLong) {
+  ArrowArray batch;
+  const Status status = pipeline->Poll(max_rows, timeout, &batch);
+  if (!status.ok()) {
+    return ErrorText(status);
+  }
+  Rows rows;
+  rows.Add(batch);
+  batch.release(&batch);
+  return rows.Text();
+}
+
+// The next `count` rows, however many batches they come in.
+std::string Read(PartitionPipeline* pipeline, int64_t count) {
+  Rows rows;
+  const auto deadline = std::chrono::steady_clock::now() + kLong;
+  while (rows.count < count && std::chrono::steady_clock::now() < deadline) {
+    ArrowArray batch;
+    const Status status = pipeline->Poll(count - rows.count, kLong, &batch);
+    if (!status.ok()) {
+      return ErrorText(status);
+    }
+    rows.Add(batch);
+    batch.release(&batch);
+  }
+  return rows.Text();
+}
+
+std::string Numbers(int from, int to) {
+  std::string text;
+  for (int i = from; i < to; ++i) {
+    text += (i == from ? "" : " ") + std::to_string(i);
+  }
+  return text + " @ " + text;
+}
+
+// All rows up to the end, in batches of at most `max_rows`.
+int64_t CountToEnd(PartitionPipeline* pipeline, int64_t max_rows) {
+  int64_t rows = 0;
+  const auto deadline = std::chrono::steady_clock::now() + kLong;
+  while (!pipeline->done() && std::chrono::steady_clock::now() < deadline) {
+    ArrowArray batch;
+    const Status status = pipeline->Poll(max_rows, milliseconds(500), &batch);
+    EXPECT(status.ok());
+    EXPECT(batch.length <= max_rows);
+    rows += batch.length;
+    batch.release(&batch);
+  }
+  return rows;
+}
+
+TEST(PollKeepsWhatDoesNotFitForTheNextCall) {
+  Fixture fixture(10);
+  const auto pipeline = fixture.Open(Range(2, 9));
+  EXPECT_EQ(pipeline->position(), 2);
+  EXPECT_EQ(Read(pipeline.get(), 3), Numbers(2, 5));
+  EXPECT_EQ(pipeline->position(), 5);
+  EXPECT_EQ(Read(pipeline.get(), 3), Numbers(5, 8));
+  EXPECT_EQ(Read(pipeline.get(), 1), Numbers(8, 9));
+  EXPECT_EQ(pipeline->position(), 9);
+  EXPECT(pipeline->done());
+  EXPECT_EQ(Poll(pipeline.get(), 3), " @ ");
+}
+
+TEST(PollStopsAtTheByteLimit) {
+  Fixture fixture(4);
+  PartitionOptions options = Range(0, -1);
+  options.max_batch_bytes = 8;  // {"n":0} has 7.
+  options.linger = kLong;
+  const auto pipeline = fixture.Open(options);
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(0, 2));
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(2, 4));
+}
+
+TEST(PollOfManyRecordsGivesEachOnce) {
+  Fixture fixture(25'000);
+  const auto pipeline = fixture.Open(Range(0, 25'000));
+  EXPECT_EQ(CountToEnd(pipeline.get(), 700), 25'000);
+  EXPECT_EQ(pipeline->Stats().records, 25'000);
+}
+
+TEST(PollPastTheLastRecordGivesNothingAndStaysThere) {
+  Fixture fixture(2);
+  const auto pipeline = fixture.Open(Range(0, -1));
+  EXPECT_EQ(Read(pipeline.get(), 2), Numbers(0, 2));
+  EXPECT_EQ(Poll(pipeline.get(), 1000, milliseconds(100)), " @ ");
+  EXPECT_EQ(pipeline->position(), 2);
+  fixture.cluster.Produce("t", 0, "{\"n\":2}");
+  fixture.cluster.Flush();
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(2, 3));
+}
+
+TEST(PollOfAnEmptyRangeIsDoneAtOnce) {
+  Fixture fixture(2);
+  const auto pipeline = fixture.Open(Range(2, 2));
+  EXPECT(pipeline->done());
+  EXPECT_EQ(Poll(pipeline.get()), " @ ");
+  EXPECT(pipeline->Seek(1).ok());
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(1, 2));
+}
+
+TEST(PollBehindTheEndOfTheLogGivesOffsetOutOfRangeUntilSeek) {
+  Fixture fixture(2);
+  const auto pipeline = fixture.Open(Range(17, -1));
+  const std::string error = Poll(pipeline.get());
+  EXPECT_EQ(error.substr(0, 41), "-140 topic 't' partition 0 offset 17: fet");
+  EXPECT_EQ(Poll(pipeline.get()), error);
+  EXPECT(pipeline->Seek(0).ok());
+  EXPECT_EQ(Read(pipeline.get(), 2), Numbers(0, 2));
+}
+
+TEST(PollOfAnUndecodableRecordReturnsTheRowsBeforeItFirst) {
+  Fixture fixture(2);
+  fixture.cluster.Produce("t", 0, "{\"n\":\"x\"}");
+  fixture.cluster.Produce("t", 0, "{\"n\":3}");
+  fixture.cluster.Flush();
+  const auto pipeline = fixture.Open(Range(0, 4));
+  EXPECT_EQ(Read(pipeline.get(), 2), Numbers(0, 2));
+  EXPECT_EQ(Poll(pipeline.get()), "2 $.n: expected an integer, found a string");
+  EXPECT_EQ(Poll(pipeline.get()), "2 $.n: expected an integer, found a string");
+  EXPECT_EQ(pipeline->position(), 2);
+  EXPECT(pipeline->Seek(3).ok());
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(3, 4));
+}
+
+TEST(PollSkippingErrorsCountsThem) {
+  Fixture fixture(1);
+  fixture.cluster.Produce("t", 0, "no JSON");
+  fixture.cluster.ProduceTombstone("t", 0);
+  fixture.cluster.Produce("t", 0, "{\"n\":3,\"u\":1}");
+  fixture.cluster.Flush();
+  PartitionOptions options = Range(0, 4);
+  options.skip_decode_errors = true;
+  const auto pipeline = fixture.Open(options);
+  EXPECT_EQ(Read(pipeline.get(), 3), "0 null 3 @ 0 2 3");
+  const PartitionStats stats = pipeline->Stats();
+  EXPECT_EQ(stats.records, 4);
+  EXPECT_EQ(stats.bytes, 7 + 7 + 13);
+  EXPECT_EQ(stats.tombstones, 1);
+  EXPECT_EQ(stats.decode_errors, 1);
+  EXPECT_EQ(stats.last_error_offset, 1);
+  EXPECT_EQ(stats.last_error.reason, "malformed JSON");
+  EXPECT_EQ(stats.unknown_fields.size(), 1U);
+}
+
+TEST(PollSkippingTombstonesMovesPastThem) {
+  Fixture fixture(0);
+  fixture.cluster.ProduceTombstone("t", 0);
+  fixture.cluster.ProduceTombstone("t", 0);
+  fixture.cluster.Flush();
+  PartitionOptions options = Range(0, -1);
+  options.skip_tombstones = true;
+  const auto pipeline = fixture.Open(options);
+  while (pipeline->position() < 2) {
+    EXPECT_EQ(Poll(pipeline.get()), " @ ");
+  }
+}
+
+TEST(SeekRightAfterOpenNeverGivesEarlierRecords) {
+  Fixture fixture(2000);
+  for (int round = 0; round < 30; ++round) {
+    const auto pipeline = fixture.Open(Range(round * 3, -1));
+    const int to = 1990 - round * 50;
+    EXPECT(pipeline->Seek(to).ok());
+    EXPECT_EQ(Read(pipeline.get(), 5), Numbers(to, to + 5));
+  }
+}
+
+TEST(SeekBackAndForthNeverGivesRecordsFromBefore) {
+  Fixture fixture(5000);
+  const auto pipeline = fixture.Open(Range(0, 5000));
+  for (int round = 0; round < 60; ++round) {
+    const int to = (round * 7919) % 4900;
+    EXPECT(pipeline->Seek(to).ok());
+    EXPECT_EQ(pipeline->position(), to);
+    EXPECT_EQ(Read(pipeline.get(), 10), Numbers(to, to + 10));
+  }
+  EXPECT(pipeline->Seek(4990).ok());
+  EXPECT_EQ(CountToEnd(pipeline.get(), 100), 10);
+  EXPECT(pipeline->Seek(10).ok());
+  EXPECT_EQ(CountToEnd(pipeline.get(), 1000), 4990);
+}
+
+TEST(CloseWakesABlockedPoll) {
+  Fixture fixture(0);
+  for (const int delay_ms : {0, 1, 20}) {
+    const auto pipeline = fixture.Open(Range(0, -1));
+    std::thread closer([&] {
+      std::this_thread::sleep_for(milliseconds(delay_ms));
+      pipeline->Close();
+    });
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(Poll(pipeline.get(), 1000, milliseconds(60'000)), " @ ");
+    EXPECT(std::chrono::steady_clock::now() - start < kLong);
+    closer.join();
+    EXPECT(pipeline->done());
+  }
+}
+
+TEST(TwoPartitionsOfOneConsumerKeepApart) {
+  Fixture fixture(3, 2);
+  fixture.cluster.Produce("t", 1, "{\"n\":100}");
+  fixture.cluster.Flush();
+  const auto first = fixture.Open(Range(0, 3));
+  PartitionOptions options = Range(0, 1);
+  options.partition = 1;
+  const auto second = fixture.Open(options);
+  EXPECT_EQ(Poll(second.get()), "100 @ 0");
+  EXPECT_EQ(Read(first.get(), 3), Numbers(0, 3));
+  first->Close();
+  EXPECT(second->Seek(0).ok());
+  EXPECT_EQ(Poll(second.get()), "100 @ 0");
+}
+
+TEST(QueryBoundsGivesTheLogsEnds) {
+  Fixture fixture(7);
+  const auto bounds = fixture.consumer->QueryBounds("t", 0, kLong);
+  EXPECT(bounds.ok());
+  EXPECT_EQ(bounds.value().low, 0);
+  EXPECT_EQ(bounds.value().last_stable, 7);
+  EXPECT_EQ(bounds.value().high, 7);
+}
+
+TEST(QueryBoundsWithoutABrokerSaysWhatTheConnectionsReported) {
+  auto consumer =
+      Consumer::Make(TheApi(), {{"bootstrap.servers", "127.0.0.1:1"}, {"group.id", "g"}});
+  const auto bounds = consumer.value()->QueryBounds("t", 0, milliseconds(500));
+  EXPECT_EQ(bounds.status().code() == StatusCode::kBrokerUnavailable, true);
+  EXPECT(bounds.status().message().find("Connection refused") != std::string::npos);
+  EXPECT(!consumer.value()->Errors().empty());
+  EXPECT(!consumer.value()->TakeLog().empty());
+}
+
+TEST(MakeWithAnUnknownSettingIsInvalid) {
+  const auto consumer = Consumer::Make(TheApi(), {{"no.such.setting", "1"}});
+  EXPECT(consumer.status().code() == StatusCode::kInvalid);
+}
+
+TEST(LoadOfWhatIsNoLibraryIsUnavailable) {
+  EXPECT(LibrdkafkaApi::Load("/no/such/file").status().code() == StatusCode::kUnavailable);
+}
+
+TEST(ErrorCodesHaveTheNamesThatTheyAreDeclaredWith) {
+  const auto name = [](int code) { return std::string(TheApi()->rd_kafka_err2name(code)); };
+  EXPECT_EQ(name(kafka_error::kTransport), "_TRANSPORT");
+  EXPECT_EQ(name(kafka_error::kResolve), "_RESOLVE");
+  EXPECT_EQ(name(kafka_error::kPartitionEof), "_PARTITION_EOF");
+  EXPECT_EQ(name(kafka_error::kAllBrokersDown), "_ALL_BROKERS_DOWN");
+  EXPECT_EQ(name(kafka_error::kTimedOut), "_TIMED_OUT");
+  EXPECT_EQ(name(kafka_error::kState), "_STATE");
+}
+
+}  // namespace
+}  // namespace sabot
