@@ -274,12 +274,15 @@ class StreamRun:
             if routed is None:
                 if self._coordinator.is_finished:
                     return
-            elif routed.ref is not None:
+                continue
+            if routed.ref is not None:
                 yield routed
             else:
                 info = routed.info
                 self._tracker.skip(info.partition, info.start_offset, info.next_offset)
                 self._stage()
+        if signals.received is None:
+            raise SabotRayError("the run was closed while it was iterated")
 
     def _acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
         self._tracker.acknowledge(partition, start_offset)
@@ -318,6 +321,8 @@ class StreamRun:
 
     def _end_after(self, error: Exception) -> None:
         """Keep the progress of what was acknowledged, without hiding the error."""
+        if self._state == "CLOSED":
+            return
         try:
             self._close(0.0 if isinstance(error, Fenced) else FINAL_COMMIT_TIMEOUT_S)
         except SabotRayError as second:

@@ -207,6 +207,21 @@ def test_auto_offset_reset_latest_begins_at_the_end(
         assert next(iter(run)).to_pylist() == [{"n": 100}]
 
 
+def test_run_closed_in_the_loop_does_not_pass_for_exhausted(
+    read_topic: ReadTopic, numbers: str, broker: KafkaBroker
+) -> None:
+    rows = 0
+    run = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10, end="latest").start()
+    with pytest.raises(SabotRayError, match="the run was closed while it was iterated"):
+        for batch in run:
+            rows += batch.num_rows
+            if rows == 20:
+                run.close()
+
+    assert rows == 20
+    assert committed(broker, numbers, numbers) == 10
+
+
 def test_commit_without_a_group_is_an_error(read_topic: ReadTopic, numbers: str) -> None:
     with (
         read_topic(numbers, schema=NUMBERS).start() as run,
