@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,26 +45,17 @@ _LOG_LEVELS: Final = (
 
 def _load_native() -> ModuleType:
     try:
+        import confluent_kafka.cimpl
+
         from sabot_ray import _native
     except ImportError as error:
-        raise BackendUnavailable(
-            f"sabot_ray._native cannot be imported ({error}); install a sabot-ray that was built "
-            "with a C++ compiler"
-        ) from error
-    # Importing the client would be enough to break where it is broken; its place is known without.
-    try:
-        found = importlib.util.find_spec("confluent_kafka.cimpl")
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"confluent-kafka, which brings librdkafka, cannot be imported ({error}); install "
-            "confluent-kafka >= 2.13.2"
-        ) from error
-    if found is None or found.origin is None:
-        raise BackendUnavailable(
-            "confluent-kafka has no module cimpl, which brings librdkafka; install "
-            "confluent-kafka >= 2.13.2"
+        remedy = (
+            "install a sabot-ray that was built with a C++ compiler"
+            if "_native" in str(error)
+            else "install confluent-kafka >= 2.13.2, which brings librdkafka"
         )
-    _native.load_librdkafka(found.origin)
+        raise BackendUnavailable(f"{error}; {remedy}") from error
+    _native.load_librdkafka(confluent_kafka.cimpl.__file__)
     return _native
 
 
@@ -132,7 +122,7 @@ class LibrdkafkaClient:
         return errors
 
     def forward_log(self) -> None:
-        """Hand librdkafka's log lines since the last call to the logger ``sabot_ray.librdkafka``."""
+        """Hand librdkafka's log lines since the last call to ``sabot_ray.librdkafka``'s logger."""
         for level, text in self._consumer.take_log():
             client_log.log(_LOG_LEVELS[level], "%s", text)
 

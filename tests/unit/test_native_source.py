@@ -1,0 +1,178 @@
+"""`LibrdkafkaSource` without Ray, on librdkafka's mock cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.errors import BackendUnavailable, BrokerUnavailable, ConfigError, OffsetOutOfRange
+from sabot_ray.kafka import librdkafka
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.librdkafka import LibrdkafkaClient, LibrdkafkaSource
+from sabot_ray.kafka.source import SourceSpec
+from sabot_ray.testing import EmbeddedKafka
+from sabot_ray.types import Watermarks
+
+pytestmark = pytest.mark.skipif(
+    librdkafka.load_error() is not None, reason=str(librdkafka.load_error())
+)
+
+SCHEMA = pa.schema([pa.field("n", pa.int64(), metadata={"unit": "m"}), ("text", pa.string())])
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[EmbeddedKafka]:
+    """A mock cluster with the topic "numbers" of ten records, and an empty one."""
+    with EmbeddedKafka() as kafka:
+        kafka.create_topic("numbers", 1)
+        kafka.create_topic("empty", 2)
+        kafka.produce("numbers", [b'{"n":%d,"text":"t%d"}' % (n, n) for n in range(10)])
+        yield kafka
+
+
+def rows(start: int, end: int) -> pa.Table:
+    numbers = range(start, end)
+    return pa.table([list(numbers), [f"t{n}" for n in numbers]], schema=SCHEMA)
+
+
+def read(source: LibrdkafkaSource, end: int) -> pa.Table:
+    batches = []
+    while source.position() < end:
+        batches.append(source.poll(1000, timeout_s=10))
+    return pa.Table.from_batches(batches, SCHEMA).combine_chunks()
+
+
+def spec(kafka: EmbeddedKafka, topic: str) -> SourceSpec:
+    return SourceSpec(
+        KafkaConfig(kafka.bootstrap_servers), topic, JsonCodec(SCHEMA), tuple(SCHEMA.names)
+    )
+
+
+def test_poll_bounded_range_gives_its_rows_with_the_schemas_metadata(kafka: EmbeddedKafka) -> None:
+    source = LibrdkafkaSource(kafka.bootstrap_servers, "numbers", schema=SCHEMA, start=2, end=8)
+
+    table = read(source, 8)
+
+    assert table.schema.equals(SCHEMA, check_metadata=True)
+    assert table.equals(rows(2, 8))
+    assert source.poll(1, timeout_s=60).num_rows == 0
+    assert source.watermarks() == Watermarks(0, 10, 10)
+    source.close()
+
+
+def test_batches_outlive_their_source(kafka: EmbeddedKafka) -> None:
+    source = LibrdkafkaSource(kafka.bootstrap_servers, "numbers", schema=SCHEMA, end=10)
+    table = read(source, 10)
+    source.shutdown()
+    del source
+    gc.collect()
+
+    assert table.equals(rows(0, 10))
+
+
+def test_get_next_batch_waits_for_rows_and_is_empty_at_the_end(kafka: EmbeddedKafka) -> None:
+    source = LibrdkafkaSource(kafka.bootstrap_servers, "numbers", schema=SCHEMA, start=8, end=10)
+
+    async def read_all() -> list[int]:
+        numbers: list[int] = []
+        while batch := (await source.get_next_batch(1)).to_pylist():
+            numbers += [row["n"] for row in batch]
+        return numbers
+
+    assert asyncio.run(read_all()) == [8, 9]
+    source.close()
+
+
+def test_close_wakes_a_blocked_poll_and_is_idempotent(kafka: EmbeddedKafka) -> None:
+    source = LibrdkafkaSource(kafka.bootstrap_servers, "empty", partition_id=1, schema=SCHEMA)
+    batches = []
+    poll = threading.Thread(target=lambda: batches.append(source.poll(10, timeout_s=60)))
+    poll.start()
+
+    source.close()
+    source.close()
+    poll.join(10)
+
+    assert [batch.num_rows for batch in batches] == [0]
+    assert source.poll(10, timeout_s=60).num_rows == 0
+
+
+def test_client_closes_its_sources_and_keeps_them_apart(kafka: EmbeddedKafka) -> None:
+    client = LibrdkafkaClient(KafkaConfig(kafka.bootstrap_servers))
+    numbers = client.open_source(spec(kafka, "numbers"), 0, 0, 10)
+    empty = client.open_source(spec(kafka, "empty"), 0, 0)
+
+    assert read(numbers, 10).equals(rows(0, 10))
+    assert empty.poll(10, timeout_s=0).num_rows == 0
+    client.close()
+    assert empty.poll(10, timeout_s=60).num_rows == 0
+    assert numbers.position() == 10
+
+
+def test_poll_beyond_the_log_gives_offset_out_of_range(kafka: EmbeddedKafka) -> None:
+    client = LibrdkafkaClient(KafkaConfig(kafka.bootstrap_servers))
+    source = client.open_source(spec(kafka, "numbers"), 0, 99)
+
+    with pytest.raises(OffsetOutOfRange, match="topic 'numbers' partition 0 offset 99"):
+        source.poll(10, timeout_s=10)
+    source.seek(9)
+    assert read(source, 10).equals(rows(9, 10))
+    client.close()
+
+
+def test_watermarks_without_a_broker_names_the_connections_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = LibrdkafkaClient(KafkaConfig("127.0.0.1:1"))
+    nowhere = SourceSpec(KafkaConfig("127.0.0.1:1"), "t", JsonCodec(SCHEMA), ("n",))
+    source = client.open_source(nowhere, 0, 0)
+    with caplog.at_level(logging.DEBUG, "sabot_ray.librdkafka"):
+        while not client.client_errors():
+            assert source.poll(10, timeout_s=0.05).num_rows == 0
+        source.poll(10, timeout_s=0)
+
+    assert all(isinstance(error, BrokerUnavailable) for error in client.client_errors())
+    assert any("Connection refused" in record.message for record in caplog.records)
+    client.close()
+
+
+def test_client_setting_that_librdkafka_refuses_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="debug"):
+        LibrdkafkaClient(KafkaConfig("127.0.0.1:1", debug="no such context"))
+
+
+def test_load_error_without_the_native_module_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sabot_ray
+
+    monkeypatch.delattr(sabot_ray, "_native", raising=False)
+    monkeypatch.setitem(sys.modules, "sabot_ray._native", None)
+
+    assert "C++ compiler" in (librdkafka.load_error() or "")
+    with pytest.raises(BackendUnavailable):
+        LibrdkafkaClient(KafkaConfig("127.0.0.1:1"))
+
+
+def test_load_error_without_confluent_kafka_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka.cimpl", None)
+
+    assert "confluent-kafka >= 2.13.2" in (librdkafka.load_error() or "")
+
+
+def test_versions_names_every_library() -> None:
+    from sabot_ray import _native
+
+    versions = _native.versions()
+    assert set(versions) == {"librdkafka", "simdjson", "simdjson_implementation"}
+    assert all(versions.values())
