@@ -1,5 +1,6 @@
 # The few words that a newcomer needs; `make help` lists them.
 PYTHON ?= python3
+PRESET ?= release
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
 CPP_FILES = $(shell find native bench -name '*.cc' -o -name '*.h')
@@ -37,9 +38,10 @@ demo: setup  ## Read an embedded Kafka on a local Ray: nothing else is needed
 test: setup servers test-native  ## Run all tests but the long fault injections
 	@$(PYTEST) tests/unit tests/contract tests/kafka tests/ray
 
+# PRESET=asan and PRESET=tsan run them under sanitizers.
 test-native: setup
-	@cd native && cmake --preset release >/dev/null && cmake --build --preset release >/dev/null
-	@cd native && ctest --preset release --output-on-failure
+	@cd native && cmake --preset $(PRESET) >/dev/null && cmake --build --preset $(PRESET) >/dev/null
+	@cd native && ctest --preset $(PRESET)
 
 test-faults: setup servers  ## Kill, freeze and cut off what a stream depends on; takes long
 	@$(PYTEST) tests/faults
