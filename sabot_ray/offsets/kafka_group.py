@@ -4,17 +4,22 @@ The driver is the group's single static member: its partitions are assigned and 
 member fetches nothing, but every commit carries its generation. A second driver with the same
 stream id takes the membership over, and the broker refuses the first one's commits from then on.
 Plain commits of consumers that only ``assign()`` are fenced by nothing.
+
+A member that was cut off for longer than its session joins anew under another member id, and would
+take the stream back from whoever owns it by then. So librdkafka never joins again by itself here:
+what was revoked ends the membership, and a new one begins only after a look at the group.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import confluent_kafka
+import confluent_kafka.admin
 from confluent_kafka import KafkaException
 
 from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced, KafkaError
@@ -23,11 +28,26 @@ from sabot_ray.kafka.confluent_metadata import client_logger, committed_offsets,
 from sabot_ray.offsets.store import Offsets
 from sabot_ray.types import TopicPartition
 
+logger = logging.getLogger("sabot_ray.offsets")
+
 #: Longest time to wait for the group's coordinator when joining, in seconds.
 JOIN_TIMEOUT_S = 25.0
 
+#: Longest time to wait for one answer about the group, in seconds.
+_LOOK_TIMEOUT_S = 5.0
+#: Time between two looks while no broker answers, in seconds.
+_LOOK_AGAIN_S = 0.5
+#: Longest time that `KafkaGroupStore.close` waits for the member's thread, in seconds.
+_CLOSE_TIMEOUT_S = 2.0
 #: How long the member's thread waits for the group at a time: as long, a commit may wait for it.
 _POLL_S = 0.02
+
+#: The session ran out, or the group went on without us; whether somebody took over is not said.
+_CUT_OFF = (
+    confluent_kafka.KafkaError.UNKNOWN_MEMBER_ID,
+    confluent_kafka.KafkaError.ILLEGAL_GENERATION,
+    confluent_kafka.KafkaError.REBALANCE_IN_PROGRESS,
+)
 
 
 class KafkaGroupStore:
@@ -54,18 +74,26 @@ class KafkaGroupStore:
         self._stream_id = stream_id
         self._topic = topic
         self._partitions = frozenset(partitions)
-        self._consumer: confluent_kafka.Consumer | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        # Guarded by _changed: what the member's thread found out.
+        # Guarded by _changed.
         self._changed = threading.Condition()
         self._joined = False
         self._failure: Exception | None = None
-        self._requests: deque[list[confluent_kafka.TopicPartition]] = deque()
         self._requested = 0
+        # One request at a time, and one in flight: librdkafka repeats a commit after an outage, and
+        # an older one that is repeated late would take the offset back.
+        self._request: tuple[int, list[confluent_kafka.TopicPartition]] | None = None
         self._answered: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
         # What the group holds as far as this owner knows; None before the first look.
         self._committed: dict[int, int] | None = None
+        # The member's thread only:
+        self._assigned = False
+        self._revoked = False
+        self._member_id = ""
+        self._in_flight = 0
+        # Commits without an answer may be stored all the same.
+        self._attempted: dict[int, set[int]] = {}
 
     @property
     def _where(self) -> str:
@@ -73,16 +101,6 @@ class KafkaGroupStore:
 
     def acquire(self) -> Offsets:
         """See `OffsetStore.acquire`."""
-        settings: dict[str, Any] = {
-            **self._config.librdkafka_settings(),
-            "group.id": self._group_id,
-            "group.instance.id": self._stream_id,
-            "on_commit": self._on_commit,
-        }
-        self._consumer = confluent_kafka.Consumer(settings, logger=client_logger())
-        self._consumer.subscribe(
-            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke
-        )
         self._thread = threading.Thread(target=self._run, name="sabot_ray-group", daemon=True)
         self._thread.start()
         with self._changed:
@@ -108,24 +126,24 @@ class KafkaGroupStore:
             for partition, offset in offsets.items()
         ]
         with self._changed:
-            self._requests.append(wanted)
             self._requested += 1
             number = self._requested
+            self._request = (number, wanted)
             answered = self._changed.wait_for(
                 lambda: self._answered[0] >= number or self._failure, timeout_s
             )
             self.check()
             if not answered:
+                # If it was not even sent, it is not sent later.
+                self._request = None
                 raise CommitFailed(
                     f"{self._where}: the commit was not answered within {timeout_s:g} s; whether "
                     "it was stored is not known",
                     retriable=True,
                 )
             refusal = self._answered[1]
-            if refusal is not None:
-                self._refused(refusal)
-            assert self._committed is not None
-            self._committed.update({p.partition: offset for p, offset in offsets.items()})
+        if refusal is not None:
+            self._refused(refusal)
 
     def check(self) -> None:
         """See `OffsetStore.check`."""
@@ -136,15 +154,17 @@ class KafkaGroupStore:
         """See `OffsetStore.close`."""
         self._closing.set()
         if self._thread is not None:
-            self._thread.join()
+            # While no broker answers, the client's own close takes its time.
+            self._thread.join(_CLOSE_TIMEOUT_S)
             self._thread = None
 
     def _refused(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, f"{self._where}: commit")
-        if isinstance(found, Fenced) or _is_final(error):
+        passing = found.retriable or error.code() in _CUT_OFF
+        if not passing and (isinstance(found, Fenced) or _is_final(error)):
             self._fail(self._fenced(error.str()))
             self.check()
-        raise CommitFailed(found.message, found.code, found.name, retriable=found.retriable)
+        raise CommitFailed(found.message, found.code, found.name, retriable=passing)
 
     def _fenced(self, reason: str) -> Fenced:
         return Fenced(
@@ -161,37 +181,113 @@ class KafkaGroupStore:
     # The rest runs in the member's own thread.
 
     def _run(self) -> None:
-        assert self._consumer is not None
         try:
-            while not self._closing.is_set() and self._failure is None:
+            while not self._is_over():
+                self._take_part()
+        except KafkaException as exc:
+            self._on_error(exc.args[0])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, acquire and commit must hear of it
+            self._fail(exc)
+
+    def _is_over(self) -> bool:
+        return self._closing.is_set() or self._failure is not None
+
+    def _take_part(self) -> None:
+        """Be the group's member until the store is closed, it fails, or the membership is lost."""
+        settings: dict[str, Any] = {
+            **self._config.librdkafka_settings(),
+            "group.id": self._group_id,
+            "group.instance.id": self._stream_id,
+            "on_commit": self._on_commit,
+        }
+        consumer = confluent_kafka.Consumer(settings, logger=client_logger())
+        self._revoked = False
+        try:
+            if self._committed is not None:
+                self._wait_until_free(consumer)
+                if self._is_over():
+                    return
+            consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+            while not self._revoked and not self._is_over():
                 # confluent-kafka lets one thread at a time into a client, and a poll keeps the
                 # others out for ever: so this thread commits, too.
-                while self._requests:
-                    self._commit(self._consumer, self._requests.popleft())
-                record = self._consumer.poll(_POLL_S)
+                self._commit_requested(consumer)
+                record = consumer.poll(_POLL_S)
                 error = record.error() if record is not None else None
                 if error is not None:
                     self._on_error(error)
-        except KafkaException as exc:
-            self._on_error(exc.args[0])
-        except Exception as exc:  # noqa: BLE001 - acquire and commit must hear of it
-            self._fail(exc)
         finally:
+            self._assigned, self._revoked = False, True
             # A static member's close does not leave the group, so a restart takes over at once.
-            self._consumer.close()
+            consumer.close()
+            self._in_flight = 0
+
+    def _wait_until_free(self, consumer: confluent_kafka.Consumer) -> None:
+        """Wait for the brokers after a lost membership; fail if somebody took over meanwhile."""
+        logger.warning("%s: cut off from the group; looking whether it may go on", self._where)
+        admin = confluent_kafka.admin.AdminClient(
+            # A consumer's settings mean nothing to it, and it would log that.
+            {**self._config.librdkafka_settings(), "log_level": 0}
+        )
+        while not self._is_over():
+            try:
+                if self._is_replaced(admin):
+                    self._fail(self._fenced("another member holds the stream's id"))
+                else:
+                    self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
+                return
+            except (KafkaError, KafkaException) as exc:
+                found = (
+                    exc if isinstance(exc, KafkaError) else kafka_error(exc.args[0], self._where)
+                )
+                if not found.retriable:
+                    self._fail(found)
+                    return
+            self._closing.wait(_LOOK_AGAIN_S)
+
+    def _is_replaced(self, admin: confluent_kafka.admin.AdminClient) -> bool:
+        future = admin.describe_consumer_groups([self._group_id], request_timeout=_LOOK_TIMEOUT_S)[
+            self._group_id
+        ]
+        try:
+            members = future.result().members
+        except KafkaException as exc:
+            if exc.args[0].code() == confluent_kafka.KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            raise
+        return any(
+            member.group_instance_id == self._stream_id and member.member_id != self._member_id
+            for member in members
+        )
+
+    def _check_committed(self, found: dict[int, int]) -> None:
+        """Fail if somebody else has committed: he was the owner while this one was away."""
+        known = self._committed or {}
+        for partition in found.keys() | known.keys():
+            offset = found.get(partition)
+            if offset != known.get(partition) and offset not in self._attempted.get(partition, ()):
+                self._fail(self._fenced("the committed offsets moved while it was cut off"))
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
         found = kafka_error(error, self._where)
+        if error.code() in _CUT_OFF:
+            return
         if _is_final(error) or isinstance(found, Fenced):
             self._fail(self._fenced(error.str()))
         elif not self._joined and not found.retriable:
             self._fail(found)
 
-    def _commit(
-        self,
-        consumer: confluent_kafka.Consumer,
-        offsets: list[confluent_kafka.TopicPartition],
-    ) -> None:
+    def _commit_requested(self, consumer: confluent_kafka.Consumer) -> None:
+        # Without a membership a commit would carry no generation, and nothing would fence it.
+        if self._in_flight or not self._assigned or consumer.memberid() != self._member_id:
+            return
+        with self._changed:
+            if self._request is None:
+                return
+            self._in_flight, offsets = self._request
+            self._request = None
+        for entry in offsets:
+            self._attempted.setdefault(entry.partition, set()).add(entry.offset)
         try:
             consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
@@ -204,7 +300,11 @@ class KafkaGroupStore:
     ) -> None:
         refused = error or next((p.error for p in partitions if p.error is not None), None)
         with self._changed:
-            self._answered = (self._answered[0] + 1, refused)
+            if refused is None and self._committed is not None:
+                for entry in partitions:
+                    self._committed[entry.partition] = entry.offset
+                    self._attempted.pop(entry.partition, None)
+            self._answered, self._in_flight = (self._in_flight, refused), 0
             self._changed.notify_all()
 
     def _on_assign(
@@ -225,24 +325,30 @@ class KafkaGroupStore:
             )
             return
         try:
-            committed = self._look_up(consumer)
+            committed = self._look_up(consumer, JOIN_TIMEOUT_S / 2)
         except KafkaError as error:
             self._fail(error)
             return
+        if self._joined:
+            # Somebody may have come and gone between the look at the group and the joining.
+            self._check_committed(committed)
+        self._member_id = consumer.memberid()
+        self._assigned = True
+        self._attempted.clear()
         with self._changed:
-            if self._committed is not None and committed != self._committed:
-                self._failure = self._fenced("the committed offsets moved while it was away")
             self._committed = committed
             self._joined = True
             self._changed.notify_all()
 
-    def _look_up(self, consumer: confluent_kafka.Consumer) -> dict[int, int]:
+    def _look_up(self, consumer: confluent_kafka.Consumer, timeout_s: float) -> dict[int, int]:
         wanted = [confluent_kafka.TopicPartition(self._topic, p) for p in sorted(self._partitions)]
         what = f"{self._where}: committed offsets"
-        deadline = time.monotonic() + JOIN_TIMEOUT_S / 2
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
-                return committed_offsets(consumer.committed(wanted, timeout=5.0), what)
+                return committed_offsets(
+                    consumer.committed(wanted, timeout=min(timeout_s, _LOOK_TIMEOUT_S)), what
+                )
             except KafkaException as error:
                 if time.monotonic() > deadline:
                     raise kafka_error(error.args[0], what) from None
@@ -252,8 +358,12 @@ class KafkaGroupStore:
         consumer: confluent_kafka.Consumer,
         revoked: Sequence[confluent_kafka.TopicPartition],
     ) -> None:
-        # A rebalance, or a session that expired: commits are refused until we are assigned anew.
-        consumer.unassign()
+        # A rebalance, or a session that expired.
+        if not self._revoked:
+            self._assigned, self._revoked = False, True
+            # Else librdkafka joins again as soon as this returns.
+            consumer.unsubscribe()
+            consumer.unassign()
 
 
 def _is_final(error: confluent_kafka.KafkaError) -> bool:
