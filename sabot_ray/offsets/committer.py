@@ -34,6 +34,7 @@ class Committer:
         self._store = store
         self._interval_s = interval_s
         self._staged: dict[TopicPartition, int] = {}
+        self._staging = threading.Lock()
         self._stored: dict[TopicPartition, int] = dict(stored or {})
         self._failure: SabotRayError | None = None
         # Held for a whole commit: the store takes one at a time.
@@ -50,9 +51,12 @@ class Committer:
         return dict(self._stored)
 
     def stage(self, offsets: Offsets) -> None:
-        """Offer offsets for the next commit; a newer offer replaces the older one."""
-        # One reference is swapped, so the thread sees either mapping whole.
-        self._staged = {**self._staged, **offsets}
+        """Offer offsets for the next commit; they replace lower ones. Callable from any thread."""
+        with self._staging:
+            # Whoever acknowledged later may come here first: an offset never goes back.
+            newer = {p: o for p, o in offsets.items() if o > self._staged.get(p, -1)}
+            # One reference is swapped, so that a commit sees either mapping whole.
+            self._staged = {**self._staged, **newer}
 
     def check(self) -> None:
         """Raise what ended the commits for good: `Fenced`, above all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -20,10 +21,12 @@ class AckTracker:
     """Follows the delivered ranges of each partition until they are acknowledged.
 
     Ranges of one partition are delivered in order and without gaps, but may be acknowledged in any
-    order; the committable offset never passes one that is not. Not thread safe.
+    order; the committable offset never passes one that is not. Thread safe: where reading waits for
+    an acknowledgement, it comes from another thread.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._pending: dict[TopicPartition, deque[_Range]] = {}
         self._committable: dict[TopicPartition, int] = {}
         self._pending_bytes = 0
@@ -36,17 +39,19 @@ class AckTracker:
     @property
     def pending_batches(self) -> int:
         """Number of ranges that were delivered and are not acknowledged."""
-        return sum(
-            not pending.acknowledged for ranges in self._pending.values() for pending in ranges
-        )
+        with self._lock:
+            return sum(
+                not pending.acknowledged for ranges in self._pending.values() for pending in ranges
+            )
 
     def deliver(
         self, partition: TopicPartition, start_offset: int, next_offset: int, size_bytes: int
     ) -> None:
         """Note that the range ``[start_offset, next_offset)`` was handed over."""
-        ranges = self._pending.setdefault(partition, deque())
-        ranges.append(_Range(start_offset, next_offset, size_bytes, False))
-        self._pending_bytes += size_bytes
+        with self._lock:
+            ranges = self._pending.setdefault(partition, deque())
+            ranges.append(_Range(start_offset, next_offset, size_bytes, False))
+            self._pending_bytes += size_bytes
 
     def skip(self, partition: TopicPartition, start_offset: int, next_offset: int) -> None:
         """Note a range without rows: nobody has to acknowledge it."""
@@ -55,6 +60,10 @@ class AckTracker:
 
     def acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
         """Acknowledge the delivered range that begins at ``start_offset``; again does no harm."""
+        with self._lock:
+            self._acknowledge(partition, start_offset)
+
+    def _acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
         ranges = self._pending.get(partition, deque())
         for pending in ranges:
             if pending.start_offset == start_offset and not pending.acknowledged:
@@ -66,10 +75,12 @@ class AckTracker:
 
     def acknowledge_all(self) -> None:
         """Acknowledge everything that was delivered."""
-        for partition, ranges in self._pending.items():
-            for start_offset in [pending.start_offset for pending in ranges]:
-                self.acknowledge(partition, start_offset)
+        with self._lock:
+            for partition, ranges in self._pending.items():
+                for start_offset in [pending.start_offset for pending in ranges]:
+                    self._acknowledge(partition, start_offset)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Return the next offset to read of each partition in which something was acknowledged."""
-        return dict(self._committable)
+        with self._lock:
+            return dict(self._committable)
