@@ -278,7 +278,7 @@ class Coordinator:
         reader.ping = None
         reader.progress.restarts += 1
         reader.deaths_without_progress += 1
-        if reader.deaths_without_progress > MAX_DEATHS_WITHOUT_PROGRESS:
+        if reader.deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
             raise ReaderFailed(
                 f"topic '{reader.partition.topic}' partition {reader.partition.partition} offset "
                 f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} "
@@ -311,7 +311,6 @@ class Coordinator:
         """Ask for batches, as far as the budget goes."""
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
         held = self._routed_bytes + self._unacknowledged_bytes
-        self._warn_if_held()
         for reader in self._readers:
             while not reader.ended and reader.actor is not None:
                 batches = sum(call.batch is not None for call in reader.calls)
@@ -326,9 +325,11 @@ class Coordinator:
                     reader.waiting_since = time.monotonic()
                 reader.calls.append(_Call(answer, batch))
                 asked += self._batch_bytes
+        self._warn_if_held()
 
     def _warn_if_held(self) -> None:
-        if self._warned_held or self._unacknowledged_bytes < self._budget:
+        unfinished = [reader for reader in self._readers if not reader.ended]
+        if self._warned_held or not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
         logger.warning(
