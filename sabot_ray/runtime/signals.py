@@ -15,8 +15,9 @@ DRAIN_LIMIT_S = 2.5
 class StopSignals:
     """Turns SIGINT and SIGTERM into a request while it is entered.
 
-    Several may be entered at a time, in any order: the first installs the handlers, the last restores
-    the former ones. Outside the main thread, where Python allows no handlers, it does nothing.
+    Several may be entered at a time, in any order: the first installs the handlers, the last
+    restores the former ones. Outside the main thread, where Python allows no handlers, it does
+    nothing.
     """
 
     _entered: ClassVar[set[StopSignals]] = set()
