@@ -281,25 +281,33 @@ def unpack(
     aborted = deque(fetched.aborted)
     aborting: set[int] = set()
     for batch in fetched.batches:
+        records: list[Any] = []
+        failure: KafkaError | None = None
+        next_offset = batch.next_offset
         try:
-            records = _records(batch, aborted, aborting, read_committed, check_crcs)
+            _read(batch, records, aborted, aborting, read_committed, check_crcs)
         except UnsupportedCodecError as error:
-            raise kafka_error(error, where) from error
-        except Exception as error:  # what codecs raise for garbage has no base in common
-            at = f"{where} offset {batch.base_offset}"
-            raise from_code(_CORRUPT_MESSAGE, f"{at}: {error}") from error
-        yield records, batch.next_offset
+            failure = kafka_error(error, where)
+        except Exception as error:  # noqa: BLE001 - what codecs raise for garbage has no base
+            next_offset = records[-1].offset + 1 if records else batch.base_offset
+            failure = from_code(_CORRUPT_MESSAGE, f"{where} offset {next_offset}: {error}")
+        if failure is None or records:
+            yield records, next_offset
+        if failure is not None:
+            raise failure
     # Whatever lay behind the last batch was compacted away.
     yield [], fetched.next_offset
 
 
-def _records(
+def _read(
     batch: Any,
+    records: list[Any],
     aborted: deque[tuple[int, int]],
     aborting: set[int],
     read_committed: bool,
     check_crcs: bool,
-) -> list[Any]:
+) -> None:
+    """Append the records of a batch; those before a broken one are there when this raises."""
     if check_crcs and not batch.validate_crc():
         raise ValueError("the checksum is wrong")
     # Batches before format 2 know neither producers nor transactions.
@@ -311,5 +319,6 @@ def _records(
             if marker is not None and ControlRecord.parse(marker.key) == ABORT_MARKER:
                 aborting.discard(batch.producer_id)
         elif batch.is_transactional and batch.producer_id in aborting:
-            return []
-    return [] if batch.is_control_batch else list(batch)
+            return
+    if not batch.is_control_batch:
+        records.extend(batch)

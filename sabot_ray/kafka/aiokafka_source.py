@@ -282,9 +282,10 @@ class AiokafkaSource:
                 )
             try:
                 batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
-            finally:
-                if self._async_poll.done():
-                    self._async_poll = None
+            except Exception:
+                self._async_poll = None
+                raise
+            self._async_poll = None
             if batch.num_rows or self._closed or self._is_at_end():
                 return batch
 

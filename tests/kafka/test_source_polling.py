@@ -198,6 +198,25 @@ def test_get_next_batch_at_the_end_is_empty(broker, topic, open_source, produce)
     assert asyncio.run(asyncio.wait_for(read(), 20)) == [[0], []]
 
 
+def test_get_next_batch_cancelled_when_rows_are_there_loses_no_row(
+    broker, topic, open_source, produce, wait_until
+):
+    produce(topic, [number(0)])
+    source = open_source(numbers_spec(broker, topic))
+
+    async def read():
+        reading = asyncio.ensure_future(source.get_next_batch())
+        await asyncio.sleep(0)
+        # The loop stands still, so the rows arrive without anybody taking note of them.
+        wait_until(source._async_poll.done)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        return await asyncio.wait_for(source.get_next_batch(), 10)
+
+    assert offsets(asyncio.run(read())) == [0]
+
+
 def test_get_next_batch_cancelled_loses_no_row(broker, topic, open_source, produce):
     source = open_source(numbers_spec(broker, topic))
 

@@ -34,6 +34,7 @@ def record_batch(
     producer_id: int = -1,
     marker: bytes | None = None,
     compression: int = 0,
+    header: str = "name",
 ) -> bytes:
     """Return a batch as a broker stores it."""
     builder = DefaultRecordBatchBuilder(
@@ -46,7 +47,7 @@ def record_batch(
         batch_size=1 << 20,
     )
     for index, value in enumerate(values):
-        builder.append(index, timestamp=0, key=marker, value=value, headers=[])
+        builder.append(index, timestamp=0, key=marker, value=value, headers=[(header, None)])
     data = bytearray(builder.build())
     data[:8] = base_offset.to_bytes(8, "big")
     if marker is not None:
@@ -96,6 +97,17 @@ def test_unpack_corrupt_batch_is_an_error_after_the_batches_before_it():
     with pytest.raises(KafkaError, match="here offset 1: the checksum is wrong") as raised:
         next(records)
     assert (raised.value.code, raised.value.retriable) == (2, False)
+
+
+def test_unpack_header_name_that_is_no_utf_8_is_an_error_after_the_records_before_it():
+    data = bytearray(record_batch(4, [b"a", b"b", b"c"]))
+    last = data.rindex(b"name")
+    data[last : last + 4] = b"\xff\xfe\xfd\xfc"
+    records = unpack(fetched(bytes(data)), "here", read_committed=True, check_crcs=False)
+    found, next_offset = next(records)
+    assert ([record.value for record in found], next_offset) == ([b"a", b"b"], 6)
+    with pytest.raises(KafkaError, match="here offset 6: 'utf-8' codec can't decode"):
+        next(records)
 
 
 @pytest.mark.parametrize("compression", [GZIP, LZ4])
@@ -251,7 +263,7 @@ def test_fetch_defect_is_an_error_and_not_an_idle_topic(start_fetcher):
 
 
 def test_fetch_waits_while_the_prefetch_limit_is_reached(start_fetcher, wait_until):
-    batches = [record_batch(offset, [b"a" * 300]) for offset in range(8)]
+    batches = [record_batch(offset, [b"a" * 250]) for offset in range(8)]
     leader = ScriptedLeader(*[answer(batch, high=9, stable=9) for batch in batches])
     # Each fetch may bring 250 bytes, so the third has to wait.
     fetcher = start_fetcher(leader, prefetch_bytes=1000)
