@@ -265,7 +265,7 @@ def test_fetch_defect_is_an_error_and_not_an_idle_topic(start_fetcher):
 def test_fetch_waits_while_the_prefetch_limit_is_reached(start_fetcher, wait_until):
     batches = [record_batch(offset, [b"a" * 250]) for offset in range(8)]
     leader = ScriptedLeader(*[answer(batch, high=9, stable=9) for batch in batches])
-    # Each fetch may bring 250 bytes, so the third has to wait.
+    # Each fetch may bring 250 bytes, so the fourth has to wait.
     fetcher = start_fetcher(leader, prefetch_bytes=1000)
     wait_until(lambda: len(leader.asked) == 3)
     for offset in range(5):
