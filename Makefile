@@ -64,7 +64,7 @@ lint-cython: setup
 lint-cpp: setup
 	@$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 	@cd native && cmake --preset release >/dev/null
-	@$(BIN)/run-clang-tidy.py -quiet -p build/release 'native/(src|tests)/'
+	@$(BIN)/run-clang-tidy.py -quiet -hide-progress -p build/release 'native/(src|tests)/'
 
 format:  ## Rewrite Python and C++ in the project's style
 	@$(BIN)/ruff check -q --fix-only
