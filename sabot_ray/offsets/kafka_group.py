@@ -225,13 +225,9 @@ class KafkaGroupStore:
     def _wait_until_free(self, consumer: confluent_kafka.Consumer) -> None:
         """Wait for the brokers after a lost membership; fail if somebody took over meanwhile."""
         logger.warning("%s: cut off from the group; looking whether it may go on", self._where)
-        admin = confluent_kafka.admin.AdminClient(
-            # A consumer's settings mean nothing to it, and it would log that.
-            {**self._config.librdkafka_settings(), "log_level": 0}
-        )
         while not self._is_over():
             try:
-                if self._is_replaced(admin):
+                if self._is_replaced():
                     self._fail(self._fenced("another member holds the stream's id"))
                 else:
                     self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
@@ -245,20 +241,29 @@ class KafkaGroupStore:
                     return
             self._closing.wait(_LOOK_AGAIN_S)
 
-    def _is_replaced(self, admin: confluent_kafka.admin.AdminClient) -> bool:
-        future = admin.describe_consumer_groups([self._group_id], request_timeout=_LOOK_TIMEOUT_S)[
-            self._group_id
-        ]
-        try:
-            members = future.result().members
-        except KafkaException as exc:
-            if exc.args[0].code() == confluent_kafka.KafkaError.GROUP_ID_NOT_FOUND:
-                return False
-            raise
+    def _is_replaced(self) -> bool:
         return any(
             member.group_instance_id == self._stream_id and member.member_id != self._member_id
-            for member in members
+            for member in self._members()
         )
+
+    def _has_company(self) -> bool:
+        return any(member.group_instance_id != self._stream_id for member in self._members())
+
+    def _members(self) -> Sequence[Any]:
+        admin = confluent_kafka.admin.AdminClient(
+            # A consumer's settings mean nothing to it, and it would log that.
+            {**self._config.librdkafka_settings(), "log_level": 0}
+        )
+        group = self._group_id
+        future = admin.describe_consumer_groups([group], request_timeout=_LOOK_TIMEOUT_S)[group]
+        try:
+            members: Sequence[Any] = future.result().members
+        except KafkaException as exc:
+            if exc.args[0].code() == confluent_kafka.KafkaError.GROUP_ID_NOT_FOUND:
+                return ()
+            raise
+        return members
 
     def _check_committed(self, found: dict[int, int]) -> None:
         """Fail if somebody else has committed: he was the owner while this one was away."""
@@ -316,7 +321,8 @@ class KafkaGroupStore:
         # Absolute offsets: else the member itself looks up offsets, and fails where there are none.
         consumer.assign([confluent_kafka.TopicPartition(p.topic, p.partition, 0) for p in assigned])
         consumer.pause(list(assigned))
-        if lacking:
+        # A static member that returns gets its old assignment, without partitions added meanwhile.
+        if lacking and self._has_company():
             self._fail(
                 ConfigError(
                     f"{self._where}: partitions {sorted(lacking)} are assigned to another consumer "

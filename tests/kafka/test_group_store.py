@@ -106,13 +106,7 @@ def test_second_owner_fences_an_idle_first_by_itself(topic, open_store, store_cl
 @pytest.mark.parametrize(
     "store_class",
     [
-        pytest.param(
-            KafkaGroupStore,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="librdkafka's static member is given its old assignment when it comes back",
-            ),
-        ),
+        KafkaGroupStore,
         AiokafkaGroupStore,
     ],
 )
