@@ -28,7 +28,7 @@ struct Record {
   std::optional<std::string_view> key;
   std::optional<std::string_view> value;  // None: a tombstone.
   std::optional<int64_t> timestamp_ms;
-  int32_t timestamp_type = 0;  // 0 unknown, 1 create time, 2 log append time: librdkafka's numbers.
+  int32_t timestamp_type = -1;  // Kafka's numbers: -1 none, 0 create time, 1 log append time.
   const std::vector<Header>* headers = nullptr;  // Only looked at if `wants_headers()`.
 };
 

@@ -247,7 +247,10 @@ Status PartitionPipeline::TakeRecord(const rd_kafka_message_t& message) {
   }
   int64_t row_bytes = bytes;
   if (batch_->wants_timestamps()) {
-    const int64_t timestamp = api_->rd_kafka_message_timestamp(&message, &record.timestamp_type);
+    int type = 0;
+    const int64_t timestamp = api_->rd_kafka_message_timestamp(&message, &type);
+    // librdkafka counts from 1, its 0 is "not available".
+    record.timestamp_type = type - 1;
     if (timestamp >= 0) {
       record.timestamp_ms = timestamp;
     }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "codec/json_scalars.h"
+#include "codec/string_scan.h"
 #include "codec/text_formats.h"
 
 namespace sabot {
@@ -49,7 +50,10 @@ bool EqualBytes(const char* left, const char* right, size_t size) {
   return true;
 }
 
-bool IsWhiteSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool IsWhiteSpace(char c) {
+  // One comparison for nearly all that is none.
+  return static_cast<unsigned char>(c) <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
+}
 
 bool IsPlainName(std::string_view name) {
   const auto is_letter = [](char c) {
@@ -159,11 +163,6 @@ struct JsonDecoder::Name {
   uint64_t count = 0;    // Of an unknown one: objects that had it.
   uint64_t object = 0;   // Number of the last object that had it.
   Name* next = nullptr;  // What came after it last time.
-
-  // Whether it stands at `key`, where there is `room` up to the colon.
-  bool StandsAt(const char* key, size_t room) const {
-    return quoted.size() <= room && EqualBytes(key, quoted.data(), quoted.size());
-  }
 };
 
 // The fields of one kind of object: the document or a struct.
@@ -295,162 +294,85 @@ std::vector<std::pair<std::string, uint64_t>> JsonDecoder::UnknownFields() const
 
 std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
   unknown_met_.clear();
-  const bool indexed = tokens_.Index(value);
-  if (!indexed) {
-    return DecodeFailure{"$", "malformed JSON"};
-  }
   text_ = value.data();
   text_end_ = text_ + value.size();
-  end_ = tokens_.end();
-  has_escapes_ = std::memchr(text_, '\\', value.size()) != nullptr;
   const int64_t rows = built_.empty() ? 0 : built_.front()->length();
-  bool decoded = FastDocument();
-  if (!decoded) {
+  const auto take_back = [&] {
     for (ColumnBuilder* builder : built_) {
       builder->Truncate(rows);
     }
     unknown_met_.clear();
-    decoded = ExactDocument();
-  }
-  if (!decoded) {
-    for (ColumnBuilder* builder : built_) {
-      builder->Truncate(rows);
+  };
+  if (!FastDocument()) {
+    take_back();
+    if (!tokens_.Index(value)) {
+      return DecodeFailure{"$", "malformed JSON"};
     }
-    unknown_met_.clear();
-    failure_.field.insert(0, 1, '$');
-    return std::move(failure_);
+    if (!ExactDocument()) {
+      take_back();
+      failure_.field.insert(0, 1, '$');
+      return std::move(failure_);
+    }
   }
   for (Name* name : unknown_met_) {
     ++name->count;
     ++unknown_total_;
   }
-  unknown_met_.clear();
   return std::nullopt;
 }
 
-// --- tokens --------------------------------------------------------------------------------------
+// --- both ways -----------------------------------------------------------------------------------
 
-// A number, `true`, `false`, `null`, or what is none of them: up to the white space before the next
-// token.
-inline std::string_view JsonDecoder::Scalar(Token at) const {
-  const char* const begin = text_ + at[0];
-  const char* end = text_ + at[1];
-  while (end != begin && IsWhiteSpace(end[-1])) {
-    --end;
+inline const char* JsonDecoder::SkipSpace(const char* at) const {
+  while (at != text_end_ && IsWhiteSpace(*at)) {
+    ++at;
   }
-  return {begin, static_cast<size_t>(end - begin)};
-}
-
-// Between a string's closing quote and the next token is only white space.
-inline std::string_view JsonDecoder::StringContents(Token at) const {
-  const char* const begin = text_ + at[0] + 1;
-  const char* end = text_ + at[1] - 1;
-  while (*end != '"') {
-    --end;
-  }
-  return {begin, static_cast<size_t>(end - begin)};
-}
-
-inline bool JsonDecoder::HasEscape(std::string_view contents) const {
-  return has_escapes_ && contents.find('\\') != std::string_view::npos;
-}
-
-bool JsonDecoder::ValidateString(Token at) {
-  const std::string_view contents = StringContents(at);
-  if (!HasEscape(contents)) {
-    return true;
-  }
-  scratch_.resize(contents.size());
-  return Unescape(contents, scratch_.data()) >= 0;
-}
-
-// Checks the value by the grammar. A `max_depth` ends it early; `deepest` gets the containers of
-// the deepest value, this one's enclosing ones not counted.
-JsonDecoder::Token JsonDecoder::ValidateValue(Token at, int max_depth, int* deepest) {
-  const auto is_scalar = [this](Token scalar) {
-    const std::string_view token = Scalar(scalar);
-    if (!IsNumberStart(token.front())) {
-      return token == "true" || token == "false" || token == "null";
-    }
-    double ignored;
-    return ParseDouble(token, &ignored) == NumberResult::kOk;
-  };
-
-  containers_.clear();
-  for (;;) {
-    const char first = Peek(at);
-    bool opened = false;
-    if (first == '{' || first == '[') {
-      ++at;
-      containers_.push_back(first);
-      const int depth = static_cast<int>(containers_.size());
-      if (depth > max_depth) {
-        return nullptr;
-      }
-      if (deepest != nullptr) {
-        *deepest = std::max(*deepest, depth);
-      }
-      const bool empty = Peek(at) == (first == '{' ? '}' : ']');
-      opened = !empty;
-      if (empty) {
-        ++at;
-        containers_.pop_back();
-      }
-    } else if (first == '\0' || !(first == '"' ? ValidateString(at) : is_scalar(at))) {
-      return nullptr;
-    } else {
-      ++at;
-    }
-    while (!opened) {
-      if (containers_.empty()) {
-        return at;
-      }
-      const char next = Peek(at);
-      ++at;
-      if (next == ',') {
-        break;
-      }
-      if (next != (containers_.back() == '{' ? '}' : ']')) {
-        return nullptr;
-      }
-      containers_.pop_back();
-    }
-    if (containers_.back() == '{') {
-      if (Peek(at) != '"' || Peek(at + 1) != ':' || !ValidateString(at)) {
-        return nullptr;
-      }
-      at += 2;
-    }
-  }
-}
-
-JsonDecoder::Token JsonDecoder::SkipValidated(Token at) const {
-  int depth = 0;
-  do {
-    const char c = text_[*at++];
-    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
-  } while (depth > 0);
   return at;
 }
 
-// --- values without fields -----------------------------------------------------------------------
+inline bool JsonDecoder::Stands(const char* at, std::string_view word) const {
+  return static_cast<size_t>(text_end_ - at) >= word.size() &&
+         EqualBytes(at, word.data(), word.size());
+}
+
+// Reads the string whose opening quote is at `at`; null if it does not end or has a control
+// character. Escapes are not looked into.
+inline const char* JsonDecoder::ReadString(const char* at, std::string_view* contents,
+                                           bool* has_escapes) {
+  const char* const begin = ++at;
+  *has_escapes = false;
+  for (;;) {
+    at = FindSpecial(at, text_end_, &has_non_ascii_);
+    if (at == text_end_) {
+      return nullptr;
+    }
+    if (*at == '"') {
+      *contents = {begin, static_cast<size_t>(at - begin)};
+      return at + 1;
+    }
+    if (*at != '\\' || text_end_ - at < 2) {
+      return nullptr;
+    }
+    *has_escapes = true;
+    at += 2;
+  }
+}
 
 template <typename T>
-JsonDecoder::Fit JsonDecoder::AppendInteger(const Column& column, std::string_view token) {
+inline JsonDecoder::Fit JsonDecoder::AppendInteger(const Column& column, const char** at) {
   JsonInteger integer;
-  switch (ParseInteger(token, &integer)) {
-    case NumberResult::kOk:
-      break;
-    case NumberResult::kOutOfRange:
-      return Fit::kOutOfRange;
-    case NumberResult::kNotInteger:
-      return Fit::kNotInteger;
-    case NumberResult::kMalformed:
-      return Fit::kMalformed;
+  const NumberResult result = ReadInteger(at, text_end_, &integer);
+  if (result == NumberResult::kMalformed) {
+    return Fit::kMalformed;
+  }
+  const char next = Peek(*at);
+  if (next == '.' || next == 'e' || next == 'E') {
+    return Fit::kNotInteger;
   }
   constexpr auto kHighest = static_cast<uint64_t>(std::numeric_limits<T>::max());
   constexpr uint64_t kLowest = std::numeric_limits<T>::is_signed ? kHighest + 1 : 0;
-  if (integer.magnitude > (integer.negative ? kLowest : kHighest)) {
+  if (result == NumberResult::kOutOfRange ||
+      integer.magnitude > (integer.negative ? kLowest : kHighest)) {
     return Fit::kOutOfRange;
   }
   const uint64_t value = integer.negative ? 0 - integer.magnitude : integer.magnitude;
@@ -458,10 +380,11 @@ JsonDecoder::Fit JsonDecoder::AppendInteger(const Column& column, std::string_vi
   return Fit::kFits;
 }
 
-JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view contents) {
+JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view contents,
+                                         bool has_escapes) {
   if (column.type == TypeId::kString) {
     auto* builder = column.As<BytesBuilder>();
-    if (!HasEscape(contents)) {
+    if (!has_escapes) {
       builder->Append(contents, text_end_);
       return Fit::kFits;
     }
@@ -472,7 +395,7 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
     builder->Commit(static_cast<size_t>(size));
     return Fit::kFits;
   }
-  if (HasEscape(contents)) {
+  if (has_escapes) {
     scratch_.resize(contents.size());
     const int64_t size = Unescape(contents, scratch_.data());
     if (size < 0) {
@@ -504,108 +427,139 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
   return Fit::kFits;
 }
 
-JsonDecoder::Fit JsonDecoder::AppendLeaf(const Column& column, Token at) {
-  const char first = text_[*at];
+inline const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* fit) {
+  const char first = *at;
+  *fit = Fit::kOtherKind;
   switch (column.type) {
     case TypeId::kString:
     case TypeId::kBinary:
-    case TypeId::kTimestamp:
-      return first == '"' ? AppendText(column, StringContents(at)) : Fit::kOtherKind;
+    case TypeId::kTimestamp: {
+      if (first != '"') {
+        return nullptr;
+      }
+      std::string_view contents;
+      bool has_escapes;
+      at = ReadString(at, &contents, &has_escapes);
+      *fit = at != nullptr ? AppendText(column, contents, has_escapes) : Fit::kMalformed;
+      break;
+    }
     case TypeId::kBool: {
       const bool value = first == 't';
       if (!value && first != 'f') {
-        return Fit::kOtherKind;
+        return nullptr;
       }
-      const std::string_view token = Scalar(at);
-      const std::string_view expected = value ? "true" : "false";
-      if (token.size() != expected.size() ||
-          !EqualBytes(token.data(), expected.data(), expected.size())) {
-        return Fit::kMalformed;
+      const std::string_view word = value ? "true" : "false";
+      if (!Stands(at, word)) {
+        *fit = Fit::kMalformed;
+        return nullptr;
       }
       column.As<BooleanBuilder>()->Append(value);
-      return Fit::kFits;
+      at += word.size();
+      *fit = Fit::kFits;
+      break;
     }
-    default:
-      break;
+    default: {
+      if (!IsNumberStart(first)) {
+        return nullptr;
+      }
+      switch (column.type) {
+        case TypeId::kInt8:
+          *fit = AppendInteger<int8_t>(column, &at);
+          break;
+        case TypeId::kInt16:
+          *fit = AppendInteger<int16_t>(column, &at);
+          break;
+        case TypeId::kInt32:
+          *fit = AppendInteger<int32_t>(column, &at);
+          break;
+        case TypeId::kInt64:
+          *fit = AppendInteger<int64_t>(column, &at);
+          break;
+        case TypeId::kUInt8:
+          *fit = AppendInteger<uint8_t>(column, &at);
+          break;
+        case TypeId::kUInt16:
+          *fit = AppendInteger<uint16_t>(column, &at);
+          break;
+        case TypeId::kUInt32:
+          *fit = AppendInteger<uint32_t>(column, &at);
+          break;
+        case TypeId::kUInt64:
+          *fit = AppendInteger<uint64_t>(column, &at);
+          break;
+        default: {
+          double value;
+          if (ReadDouble(&at, text_end_, &value) != NumberResult::kOk) {
+            *fit = Fit::kMalformed;
+          } else if (column.type == TypeId::kFloat64) {
+            column.As<FixedWidthBuilder<double>>()->Append(value);
+            *fit = Fit::kFits;
+          } else if (const auto narrow = static_cast<float>(value); std::isinf(narrow)) {
+            *fit = Fit::kOutOfRange;
+          } else {
+            column.As<FixedWidthBuilder<float>>()->Append(narrow);
+            *fit = Fit::kFits;
+          }
+        }
+      }
+    }
   }
-  if (!IsNumberStart(first)) {
-    return Fit::kOtherKind;
-  }
-  const std::string_view token = Scalar(at);
-  switch (column.type) {
-    case TypeId::kInt8:
-      return AppendInteger<int8_t>(column, token);
-    case TypeId::kInt16:
-      return AppendInteger<int16_t>(column, token);
-    case TypeId::kInt32:
-      return AppendInteger<int32_t>(column, token);
-    case TypeId::kInt64:
-      return AppendInteger<int64_t>(column, token);
-    case TypeId::kUInt8:
-      return AppendInteger<uint8_t>(column, token);
-    case TypeId::kUInt16:
-      return AppendInteger<uint16_t>(column, token);
-    case TypeId::kUInt32:
-      return AppendInteger<uint32_t>(column, token);
-    case TypeId::kUInt64:
-      return AppendInteger<uint64_t>(column, token);
-    default:
-      break;
-  }
-  double value;
-  if (ParseDouble(token, &value) != NumberResult::kOk) {
-    return Fit::kMalformed;
-  }
-  if (column.type == TypeId::kFloat64) {
-    column.As<FixedWidthBuilder<double>>()->Append(value);
-    return Fit::kFits;
-  }
-  const auto narrow = static_cast<float>(value);
-  if (std::isinf(narrow)) {
-    return Fit::kOutOfRange;
-  }
-  column.As<FixedWidthBuilder<float>>()->Append(narrow);
-  return Fit::kFits;
+  return *fit == Fit::kFits ? at : nullptr;
 }
 
-void JsonDecoder::AppendJsonText(const Column& column, Token begin, Token end) {
+// Appends a value's text, which is valid, without the white space between its tokens.
+void JsonDecoder::AppendJsonText(const Column& column, std::string_view text) {
   auto* builder = column.As<BytesBuilder>();
-  char* const out = builder->Reserve(*end - *begin);
-  size_t size = 0;
-  for (Token at = begin; at != end; ++at) {
-    const std::string_view token = Scalar(at);
-    std::memcpy(out + size, token.data(), token.size());
-    size += token.size();
+  char* const begin = builder->Reserve(text.size());
+  char* out = begin;
+  bool in_string = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_string && c == '\\') {
+      *out++ = c;
+      *out++ = text[++at];
+      continue;
+    }
+    in_string ^= c == '"';
+    if (in_string || !IsWhiteSpace(c)) {
+      *out++ = c;
+    }
   }
-  builder->Commit(size);
+  builder->Commit(static_cast<size_t>(out - begin));
 }
 
 // --- the fast way --------------------------------------------------------------------------------
 
 bool JsonDecoder::FastDocument() {
-  // With a brace at the end no token but the last is without one behind it.
-  const Token begin = tokens_.begin();
-  if (text_[*begin] != '{' || text_[end_[-1]] != '}') {
+  has_non_ascii_ = false;
+  const char* at = SkipSpace(text_);
+  if (Peek(at) != '{') {
     return false;
   }
-  return FastObject(root_.get(), begin) == end_;
+  at = FastObject(root_.get(), at);
+  return at != nullptr && SkipSpace(at) == text_end_ &&
+         (!has_non_ascii_ || IsUtf8({text_, static_cast<size_t>(text_end_ - text_)}));
 }
 
-JsonDecoder::Token JsonDecoder::FastObject(Object* object, Token at) {
+const char* JsonDecoder::FastObject(Object* object, const char* at) {
   const uint64_t number = ++object->count;
   size_t filled = 0;
-  ++at;
+  at = SkipSpace(at + 1);
   if (Peek(at) == '}') {
     ++at;
   } else {
     for (Name** guess = &object->first;;) {
-      if (end_ - at < 4 || text_[at[0]] != '"' || text_[at[1]] != ':') {
+      if (Peek(at) != '"') {
         return nullptr;
       }
       Name* name = *guess;
-      if (name == nullptr || !name->StandsAt(text_ + at[0] + 1, at[1] - at[0] - 1)) {
-        const std::string_view contents = StringContents(at);
-        name = HasEscape(contents) ? nullptr : FindName(object, contents);
+      if (name != nullptr && Stands(at + 1, name->quoted)) {
+        at += 1 + name->quoted.size();
+      } else {
+        std::string_view key;
+        bool has_escapes;
+        at = ReadString(at, &key, &has_escapes);
+        name = at == nullptr || has_escapes ? nullptr : FindName(object, key);
         if (name == nullptr) {
           return nullptr;
         }
@@ -616,7 +570,11 @@ JsonDecoder::Token JsonDecoder::FastObject(Object* object, Token at) {
         return nullptr;
       }
       name->object = number;
-      at += 2;
+      at = SkipSpace(at);
+      if (Peek(at) != ':') {
+        return nullptr;
+      }
+      at = SkipSpace(at + 1);
       if (name->column != nullptr) {
         ++filled;
         at = FastValue(*name->column, at);
@@ -627,18 +585,21 @@ JsonDecoder::Token JsonDecoder::FastObject(Object* object, Token at) {
           }
           unknown_met_.push_back(name);
         }
-        at = ValidateValue(at, kMaxDepth - object->depth);
+        at = FastSkip(at, kMaxDepth - object->depth);
       }
       if (at == nullptr) {
         return nullptr;
       }
-      const char next = Peek(at++);
+      at = SkipSpace(at);
+      const char next = Peek(at);
       if (next == '}') {
+        ++at;
         break;
       }
       if (next != ',') {
         return nullptr;
       }
+      at = SkipSpace(at + 1);
     }
   }
   if (filled != object->columns.size()) {
@@ -651,22 +612,19 @@ JsonDecoder::Token JsonDecoder::FastObject(Object* object, Token at) {
   return at;
 }
 
-JsonDecoder::Token JsonDecoder::FastValue(const Column& column, Token at) {
-  if (at >= end_) {
-    return nullptr;
-  }
-  const char first = text_[*at];
+const char* JsonDecoder::FastValue(const Column& column, const char* at) {
+  const char first = Peek(at);
   if (first == 'n') {
-    if (Scalar(at) != "null") {
+    if (!Stands(at, "null")) {
       return nullptr;
     }
     column.builder->AppendNull();
-    return at + 1;
+    return at + 4;
   }
   if (column.json_text) {
-    const Token behind = ValidateValue(at, kMaxDepth - column.depth);
+    const char* const behind = FastSkip(at, kMaxDepth - column.depth);
     if (behind != nullptr) {
-      AppendJsonText(column, at, behind);
+      AppendJsonText(column, {at, static_cast<size_t>(behind - at)});
     }
     return behind;
   }
@@ -681,13 +639,15 @@ JsonDecoder::Token JsonDecoder::FastValue(const Column& column, Token at) {
       return first == '[' ? FastList(column, at) : nullptr;
     case TypeId::kMap:
       return first == '{' ? FastMap(column, at) : nullptr;
-    default:
-      return AppendLeaf(column, at) == Fit::kFits ? at + 1 : nullptr;
+    default: {
+      Fit ignored;
+      return first == '\0' ? nullptr : AppendLeaf(column, at, &ignored);
+    }
   }
 }
 
-JsonDecoder::Token JsonDecoder::FastList(const Column& column, Token at) {
-  ++at;
+const char* JsonDecoder::FastList(const Column& column, const char* at) {
+  at = SkipSpace(at + 1);
   if (Peek(at) == ']') {
     ++at;
   } else {
@@ -696,55 +656,124 @@ JsonDecoder::Token JsonDecoder::FastList(const Column& column, Token at) {
       if (at == nullptr) {
         return nullptr;
       }
-      const char next = Peek(at++);
+      at = SkipSpace(at);
+      const char next = Peek(at);
       if (next == ']') {
+        ++at;
         break;
       }
       if (next != ',') {
         return nullptr;
       }
+      at = SkipSpace(at + 1);
     }
   }
   column.As<ListBuilder>()->Commit();
   return at;
 }
 
-JsonDecoder::Token JsonDecoder::FastMap(const Column& column, Token at) {
+const char* JsonDecoder::FastMap(const Column& column, const char* at) {
   auto* map = column.As<ListBuilder>();
   auto* entries = static_cast<StructBuilder*>(map->items());
   std::array<std::string_view, kMostKeysCompared> keys;
   size_t count = 0;
-  ++at;
+  at = SkipSpace(at + 1);
   if (Peek(at) == '}') {
     ++at;
   } else {
     for (;;) {
-      if (end_ - at < 4 || text_[at[0]] != '"' || text_[at[1]] != ':') {
-        return nullptr;
-      }
-      const std::string_view key = StringContents(at);
+      std::string_view key;
+      bool has_escapes;
+      at = Peek(at) == '"' ? ReadString(at, &key, &has_escapes) : nullptr;
       const auto known = keys.begin() + static_cast<std::ptrdiff_t>(count);
-      if (count == keys.size() || HasEscape(key) || std::find(keys.begin(), known, key) != known) {
+      if (at == nullptr || has_escapes || count == keys.size() ||
+          std::find(keys.begin(), known, key) != known) {
         return nullptr;
       }
       keys[count++] = key;
       column.keys->Append(key, text_end_);
-      at = FastValue(*column.item, at + 2);
+      at = SkipSpace(at);
+      if (Peek(at) != ':') {
+        return nullptr;
+      }
+      at = FastValue(*column.item, SkipSpace(at + 1));
       if (at == nullptr) {
         return nullptr;
       }
       entries->Commit();
-      const char next = Peek(at++);
+      at = SkipSpace(at);
+      const char next = Peek(at);
       if (next == '}') {
+        ++at;
         break;
       }
       if (next != ',') {
         return nullptr;
       }
+      at = SkipSpace(at + 1);
     }
   }
   map->Commit();
   return at;
+}
+
+// Checks a value that is not built.
+const char* JsonDecoder::FastSkip(const char* at, int depth_left) {
+  const auto skip_string = [this](const char* string) {
+    std::string_view contents;
+    bool has_escapes;
+    string = Peek(string) == '"' ? ReadString(string, &contents, &has_escapes) : nullptr;
+    return string != nullptr && (!has_escapes || ValidateString(contents)) ? string : nullptr;
+  };
+  const char first = Peek(at);
+  if (first == '"') {
+    return skip_string(at);
+  }
+  if (first != '{' && first != '[') {
+    for (const std::string_view word : {"true", "false", "null"}) {
+      if (Stands(at, word)) {
+        return at + word.size();
+      }
+    }
+    double ignored;
+    return IsNumberStart(first) && ReadDouble(&at, text_end_, &ignored) == NumberResult::kOk
+               ? at
+               : nullptr;
+  }
+  if (depth_left == 0) {
+    return nullptr;
+  }
+  const char last = first == '{' ? '}' : ']';
+  at = SkipSpace(at + 1);
+  if (Peek(at) == last) {
+    return at + 1;
+  }
+  for (;;) {
+    if (first == '{') {
+      at = skip_string(at);
+      if (at == nullptr) {
+        return nullptr;
+      }
+      at = SkipSpace(at);
+      if (Peek(at) != ':') {
+        return nullptr;
+      }
+      at = SkipSpace(at + 1);
+    }
+    at = FastSkip(at, depth_left - 1);
+    if (at == nullptr) {
+      return nullptr;
+    }
+    at = SkipSpace(at);
+    const char next = Peek(at);
+    if (next == last) {
+      return at + 1;
+    }
+    if (next != ',') {
+      return nullptr;
+    }
+    at = SkipSpace(at + 1);
+  }
 }
 
 // --- the exact way -------------------------------------------------------------------------------
@@ -754,17 +783,109 @@ JsonDecoder::Token JsonDecoder::Fail(std::string reason) {
   return nullptr;
 }
 
+// A number, `true`, `false`, `null`, or what is none of them: up to the white space before the next
+// token.
+std::string_view JsonDecoder::Scalar(Token at) const {
+  const char* const begin = text_ + at[0];
+  const char* end = text_ + at[1];
+  while (end != begin && IsWhiteSpace(end[-1])) {
+    --end;
+  }
+  return {begin, static_cast<size_t>(end - begin)};
+}
+
+// Between a string's closing quote and the next token is only white space.
+std::string_view JsonDecoder::StringContents(Token at) const {
+  std::string_view string = Scalar(at);
+  string.remove_prefix(1);
+  string.remove_suffix(1);
+  return string;
+}
+
+bool JsonDecoder::ValidateString(std::string_view contents) {
+  if (contents.find('\\') == std::string_view::npos) {
+    return true;
+  }
+  scratch_.resize(contents.size());
+  return Unescape(contents, scratch_.data()) >= 0;
+}
+
+// Checks the value by the grammar, however deep it is; `deepest` gets the containers of its deepest
+// value.
+JsonDecoder::Token JsonDecoder::Validate(Token at, int* deepest) {
+  const auto is_scalar = [this](Token scalar) {
+    const std::string_view token = Scalar(scalar);
+    if (!IsNumberStart(token.front())) {
+      return token == "true" || token == "false" || token == "null";
+    }
+    const char* behind = token.data();
+    const char* const end = behind + token.size();
+    double ignored;
+    return ReadDouble(&behind, end, &ignored) == NumberResult::kOk && behind == end;
+  };
+
+  containers_.clear();
+  for (;;) {
+    const char first = TokenAt(at);
+    bool opened = false;
+    if (first == '{' || first == '[') {
+      ++at;
+      containers_.push_back(first);
+      *deepest = std::max(*deepest, static_cast<int>(containers_.size()));
+      opened = TokenAt(at) != (first == '{' ? '}' : ']');
+      if (!opened) {
+        ++at;
+        containers_.pop_back();
+      }
+    } else if (first == '\0' ||
+               !(first == '"' ? ValidateString(StringContents(at)) : is_scalar(at))) {
+      return nullptr;
+    } else {
+      ++at;
+    }
+    while (!opened) {
+      if (containers_.empty()) {
+        return at;
+      }
+      const char next = TokenAt(at++);
+      if (next == ',') {
+        break;
+      }
+      if (next != (containers_.back() == '{' ? '}' : ']')) {
+        return nullptr;
+      }
+      containers_.pop_back();
+    }
+    if (containers_.back() == '{') {
+      if (TokenAt(at) != '"' || TokenAt(at + 1) != ':' || !ValidateString(StringContents(at))) {
+        return nullptr;
+      }
+      at += 2;
+    }
+  }
+}
+
+JsonDecoder::Token JsonDecoder::SkipValidated(Token at) const {
+  int depth = 0;
+  do {
+    const char c = text_[*at++];
+    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+  } while (depth > 0);
+  return at;
+}
+
 bool JsonDecoder::ExactDocument() {
   const Token begin = tokens_.begin();
   int deepest = 0;
-  if (ValidateValue(begin, std::numeric_limits<int>::max(), &deepest) != end_) {
+  if (Validate(begin, &deepest) != tokens_.end()) {
     return Fail("malformed JSON") != nullptr;
   }
   if (deepest > kMaxDepth) {
     return Fail("nested deeper than 128 levels") != nullptr;
   }
-  if (Peek(begin) != '{') {
-    return Fail(std::string("expected an object, found ") + KindOf(Peek(begin))) != nullptr;
+  const char first = TokenAt(begin);
+  if (first != '{') {
+    return Fail(std::string("expected an object, found ") + KindOf(first)) != nullptr;
   }
   return ExactObject(root_.get(), begin) != nullptr;
 }
@@ -849,18 +970,19 @@ JsonDecoder::Token JsonDecoder::FailKind(const Column& column, Token at) {
     default:
       expected = "an integer";
   }
-  return Fail("expected " + expected + ", found " + KindOf(Peek(at)));
+  return Fail("expected " + expected + ", found " + KindOf(TokenAt(at)));
 }
 
 JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
-  const char first = Peek(at);
+  const char first = TokenAt(at);
   if (first == 'n') {
     column.builder->AppendNull();
     return at + 1;
   }
   if (column.json_text) {
     const Token behind = SkipValidated(at);
-    AppendJsonText(column, at, behind);
+    const size_t size = *behind - *at;
+    AppendJsonText(column, {text_ + *at, size});
     return behind;
   }
   switch (column.type) {
@@ -880,7 +1002,9 @@ JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
     default:
       break;
   }
-  switch (AppendLeaf(column, at)) {
+  Fit fit;
+  AppendLeaf(column, text_ + *at, &fit);
+  switch (fit) {
     case Fit::kFits:
       return at + 1;
     case Fit::kOtherKind:

@@ -18,11 +18,12 @@
 
 namespace sabot {
 
-// Decodes documents in two ways. The fast one walks the tokens once, checks the grammar, and
-// appends on the way; it takes only what is ordinary. Whatever is not (an error, a duplicate key,
-// an escaped key) takes the row back, and the exact one decides: first whether the document is
-// well-formed, then how deep it is, then its fields in document order. So the fast way never needs
-// to know what is wrong.
+// Decodes documents in two ways. The fast one reads the text once from front to back, checks the
+// grammar, and appends on the way; it takes only what is ordinary. Whatever is not (an error, a
+// duplicate key, an escaped key) takes the row back, and the exact one decides on simdjson's
+// tokens: first whether the document is well-formed, then how deep it is, then its fields in
+// document order. So the fast way never needs to know what is wrong, and small records are not
+// indexed first, which costs as much as everything else.
 //
 // Belongs to one thread at a time.
 class JsonDecoder {
@@ -58,18 +59,18 @@ class JsonDecoder {
                                      const std::vector<ColumnBuilder*>& builders,
                                      const std::string& path, int depth);
 
-  // A token's place in the index. Readers take the one they begin at and return the one behind what
-  // they read, or null if they fail; the place stays in a register that way.
-  using Token = const uint32_t*;
-
-  // The fast way. Null: not ordinary.
+  // The fast way: each reader takes the place of its first character and returns the place behind
+  // what it read, or null: not ordinary.
   bool FastDocument();
-  Token FastObject(Object* object, Token at);
-  Token FastValue(const Column& column, Token at);
-  Token FastList(const Column& column, Token at);
-  Token FastMap(const Column& column, Token at);
+  const char* FastObject(Object* object, const char* at);
+  const char* FastValue(const Column& column, const char* at);
+  const char* FastList(const Column& column, const char* at);
+  const char* FastMap(const Column& column, const char* at);
+  const char* FastSkip(const char* at, int depth_left);
 
-  // The exact way. Null: `failure_` says why; paths are completed on the way out.
+  // The exact way: the same on tokens. Null: `failure_` says why; paths are completed on the way
+  // out.
+  using Token = const uint32_t*;
   bool ExactDocument();
   Token ExactObject(Object* object, Token at);
   Token ExactValue(const Column& column, Token at);
@@ -78,21 +79,24 @@ class JsonDecoder {
   std::vector<Member> ReadMembers(Token* at) const;
   Token FailKind(const Column& column, Token at);
   Token Fail(std::string reason);
-
-  // Both ways.
-  char Peek(Token at) const { return at < end_ ? text_[*at] : '\0'; }
+  char TokenAt(Token at) const { return at < tokens_.end() ? text_[*at] : '\0'; }
   std::string_view Scalar(Token at) const;
   std::string_view StringContents(Token at) const;
-  bool HasEscape(std::string_view contents) const;
-  bool ValidateString(Token at);
-  Token ValidateValue(Token at, int max_depth, int* deepest = nullptr);
+  bool ValidateString(std::string_view contents);
+  Token Validate(Token at, int* deepest);
   Token SkipValidated(Token at) const;
-  // For the value at `at`, a single token that is not null.
-  Fit AppendLeaf(const Column& column, Token at);
-  Fit AppendText(const Column& column, std::string_view contents);
+
+  // Both ways.
+  char Peek(const char* at) const { return at != text_end_ ? *at : '\0'; }
+  const char* SkipSpace(const char* at) const;
+  bool Stands(const char* at, std::string_view word) const;
+  const char* ReadString(const char* at, std::string_view* contents, bool* has_escapes);
+  // For a value that is not null in a column without children. Null: `fit` says why.
+  const char* AppendLeaf(const Column& column, const char* at, Fit* fit);
   template <typename T>
-  Fit AppendInteger(const Column& column, std::string_view token);
-  void AppendJsonText(const Column& column, Token begin, Token end);
+  Fit AppendInteger(const Column& column, const char** at);
+  Fit AppendText(const Column& column, std::string_view contents, bool has_escapes);
+  void AppendJsonText(const Column& column, std::string_view text);
   static Name* AddName(Object* object, std::string_view name);
   Name* FindName(Object* object, std::string_view name);
 
@@ -104,8 +108,7 @@ class JsonDecoder {
   // The document at hand.
   const char* text_ = nullptr;
   const char* text_end_ = nullptr;
-  Token end_ = nullptr;
-  bool has_escapes_ = false;
+  bool has_non_ascii_ = false;  // Seen by the fast way.
   DecodeFailure failure_;
 
   std::vector<char> containers_;    // Open ones while validating.

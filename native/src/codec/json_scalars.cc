@@ -16,7 +16,7 @@ constexpr int64_t kMostExactDigits = 19;
 // Exponents beyond this are all alike, and adding to them must not overflow.
 constexpr int64_t kHugeExponent = 1'000'000'000'000;
 
-// A number token taken apart: mantissa * 10^exponent.
+// A number taken apart: mantissa * 10^exponent.
 struct Decimal {
   bool negative = false;
   int64_t digits = 0;  // Of the mantissa; beyond kMostExactDigits it has wrapped round.
@@ -24,9 +24,9 @@ struct Decimal {
   int64_t exponent = 0;
 };
 
-inline bool ScanNumber(std::string_view token, Decimal* out) {
-  const char* at = token.data();
-  const char* const end = at + token.size();
+// Moves behind the number at `at`; false if there is none.
+inline bool ScanNumber(const char** begin, const char* end, Decimal* out) {
+  const char* at = *begin;
   uint64_t mantissa = 0;
   const auto take_digits = [&] {
     const char* const first = at;
@@ -35,7 +35,7 @@ inline bool ScanNumber(std::string_view token, Decimal* out) {
     }
     return at - first;
   };
-  out->negative = at != end && *at == '-';
+  out->negative = *at == '-';
   at += out->negative ? 1 : 0;
   const char* const integer = at;
   out->digits = take_digits();
@@ -68,13 +68,12 @@ inline bool ScanNumber(std::string_view token, Decimal* out) {
     }
     out->exponent += negative ? -exponent : exponent;
   }
-  return at == end;
+  *begin = at;
+  return true;
 }
 
 // Whether a number is at least 1, told from where its first digit other than 0 stands.
-bool IsLarge(std::string_view token) {
-  Decimal decimal;
-  ScanNumber(token, &decimal);
+bool IsLarge(std::string_view token, const Decimal& decimal) {
   const size_t mantissa_end = std::min(token.find_first_of("eE"), token.size());
   int64_t zeros = 0;
   for (const char c : token.substr(0, mantissa_end)) {
@@ -87,13 +86,13 @@ bool IsLarge(std::string_view token) {
 }
 
 // The nearest double of a token that ScanNumber took; infinite where there is none.
-double NearestDouble(std::string_view token) {
+double NearestDouble(std::string_view token, const Decimal& decimal) {
   double value = 0;
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
   if (error == std::errc::result_out_of_range) {
     // from_chars says so for values that round to zero as well as for those that are too large.
-    value = IsLarge(token) ? std::numeric_limits<double>::infinity() : 0.0;
-    return token.front() == '-' ? -value : value;
+    value = IsLarge(token, decimal) ? std::numeric_limits<double>::infinity() : 0.0;
+    return decimal.negative ? -value : value;
   }
   return value;
 }
@@ -150,11 +149,13 @@ char* WriteUtf8(int32_t code_point, char* out) {
 
 }  // namespace
 
-NumberResult ParseDouble(std::string_view token, double* out) {
+NumberResult ReadDouble(const char** at, const char* end, double* out) {
+  const char* const begin = *at;
   Decimal decimal;
-  if (!ScanNumber(token, &decimal)) {
+  if (!ScanNumber(at, end, &decimal)) {
     return NumberResult::kMalformed;
   }
+  const std::string_view token(begin, static_cast<size_t>(*at - begin));
   // Clinger's fast path: both factors are exact, so that one operation rounds once.
   constexpr uint64_t kLargestExactInteger = 1ULL << 53;
   if (decimal.digits <= kMostExactDigits && decimal.mantissa <= kLargestExactInteger &&
@@ -162,10 +163,11 @@ NumberResult ParseDouble(std::string_view token, double* out) {
     const auto mantissa = static_cast<double>(decimal.mantissa);
     const double value = decimal.exponent < 0 ? mantissa / kPowersOfTen[-decimal.exponent]
                                               : mantissa * kPowersOfTen[decimal.exponent];
-    *out = decimal.negative && token != "-0" ? -value : value;
+    const bool is_integer_zero = token.size() == 2 && decimal.mantissa == 0;
+    *out = decimal.negative && !is_integer_zero ? -value : value;
     return NumberResult::kOk;
   }
-  *out = NearestDouble(token);
+  *out = NearestDouble(token, decimal);
   return std::isinf(*out) ? NumberResult::kMalformed : NumberResult::kOk;
 }
 

@@ -14,28 +14,26 @@ struct JsonInteger {
 enum class NumberResult : uint8_t {
   kOk,
   kMalformed,   // No number of RFC 8259, or its nearest double is infinite.
-  kNotInteger,  // A number, but with a fraction or an exponent.
   kOutOfRange,  // An integer whose magnitude is beyond 64 bits.
 };
 
-// Reads an integer token, which must be the whole of `token`. kNotInteger says only that the token
-// is no plain row of digits: it may be malformed as well.
-inline NumberResult ParseInteger(std::string_view token, JsonInteger* out) {
-  const char* at = token.data();
-  const char* const end = at + token.size();
-  out->negative = at != end && *at == '-';
-  at += out->negative ? 1 : 0;
-  const char* const digits = at;
+// Reads the integer at `at`, which is before `end`, and moves behind its digits, whatever follows
+// them. kMalformed, kOutOfRange or kOk.
+inline NumberResult ReadInteger(const char** at, const char* end, JsonInteger* out) {
+  const char* next = *at;
+  out->negative = *next == '-';
+  next += out->negative ? 1 : 0;
+  const char* const digits = next;
   uint64_t value = 0;
-  while (at != end) {
-    const auto digit = static_cast<unsigned>(static_cast<unsigned char>(*at) - '0');
+  for (; next != end; ++next) {
+    const auto digit = static_cast<unsigned>(static_cast<unsigned char>(*next) - '0');
     if (digit > 9) {
-      return NumberResult::kNotInteger;
+      break;
     }
     value = value * 10 + digit;
-    ++at;
   }
-  const auto count = end - digits;
+  const auto count = next - digits;
+  *at = next;
   if (count == 0 || (*digits == '0' && count > 1)) {
     return NumberResult::kMalformed;
   }
@@ -48,9 +46,9 @@ inline NumberResult ParseInteger(std::string_view token, JsonInteger* out) {
   return NumberResult::kOk;
 }
 
-// Reads any number token as the nearest double; -0 without a fraction is the integer, which has no
-// sign. kOk or kMalformed.
-NumberResult ParseDouble(std::string_view token, double* out);
+// Reads the number at `at`, which is before `end`, as the nearest double, and moves behind it,
+// whatever follows. -0 without a fraction is the integer, which has no sign. kMalformed or kOk.
+NumberResult ReadDouble(const char** at, const char* end, double* out);
 
 // Resolves the escapes of a string's contents into `out`, which has room for `escaped.size()`
 // bytes. Returns the length, or -1 if an escape is none of RFC 8259's or a lone surrogate.

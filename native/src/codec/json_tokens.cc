@@ -7,6 +7,8 @@
 
 namespace sabot {
 
+bool IsUtf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
+
 struct JsonTokens::Parser {
   std::unique_ptr<simdjson::internal::dom_parser_implementation> stage_one;
 };

@@ -9,10 +9,13 @@
 
 namespace sabot {
 
+// Whether a text is valid UTF-8; by simdjson.
+bool IsUtf8(std::string_view text);
+
 // simdjson's first stage over one document: finds the start of every structural character, string
-// and scalar, and checks UTF-8, closed strings and control characters. It is all of simdjson that
-// fits here: On-Demand leaves skipped values unchecked, hides where tokens end, and wants 64
-// readable bytes behind the text; stage one reads no byte past it. One thread at a time.
+// and scalar, and checks UTF-8, closed strings and control characters. Not On-Demand, which leaves
+// skipped values unchecked, hides where tokens end, and wants 64 readable bytes behind the text;
+// stage one reads no byte past it. One thread at a time.
 class JsonTokens {
  public:
   JsonTokens();

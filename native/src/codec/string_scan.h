@@ -1,0 +1,42 @@
+// Finds where the plain part of a JSON string ends.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+namespace sabot {
+
+// Returns the first quote, backslash or control character in [at, end), or `end`. Sets `non_ascii`
+// if a byte before it is none of ASCII; it may also be set by one close behind it.
+inline const char* FindSpecial(const char* at, const char* end, bool* non_ascii) {
+#ifdef __SSE2__
+  constexpr int kStep = 16;
+  for (; end - at >= kStep; at += kStep) {
+    const __m128i text = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    const __m128i quote = _mm_cmpeq_epi8(text, _mm_set1_epi8('"'));
+    const __m128i backslash = _mm_cmpeq_epi8(text, _mm_set1_epi8('\\'));
+    const __m128i last_control = _mm_set1_epi8(0x1F);
+    const __m128i control = _mm_cmpeq_epi8(_mm_max_epu8(text, last_control), last_control);
+    const auto special = static_cast<uint32_t>(
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)));
+    *non_ascii |= _mm_movemask_epi8(text) != 0;
+    if (special != 0) {
+      return at + std::countr_zero(special);
+    }
+  }
+#endif
+  for (; at != end; ++at) {
+    const auto c = static_cast<unsigned char>(*at);
+    if (c == '"' || c == '\\' || c < 0x20) {
+      return at;
+    }
+    *non_ascii |= c >= 0x80;
+  }
+  return end;
+}
+
+}  // namespace sabot
