@@ -12,7 +12,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from sabot_ray.errors import SabotRayError
-from sabot_ray.kafka.source import native_load_error
+from sabot_ray.kafka.backend import native_load_error
 
 
 class _Group(click.Group):

@@ -11,8 +11,8 @@ import pyarrow as pa
 from sabot_ray import runtime
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import trace
+from sabot_ray.kafka.backend import choose_backend
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.source import choose_backend
 from sabot_ray.runtime.operators import FilterExpression, FilterFunction, Map, Operator, Select
 from sabot_ray.runtime.plan import SourceOptions, resolve_schema
 from sabot_ray.runtime.run import BatchRef, StreamRun

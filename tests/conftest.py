@@ -12,14 +12,8 @@ import pytest
 
 from sabot_ray import testing
 from sabot_ray.errors import BackendUnavailable
-from sabot_ray.kafka.source import (
-    Backend,
-    PartitionSource,
-    SourceClient,
-    SourceSpec,
-    choose_backend,
-    connect_source_client,
-)
+from sabot_ray.kafka.backend import choose_backend, connect_source_client
+from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.testing import Record
 from tests import servers
 from tests.servers import KafkaBroker

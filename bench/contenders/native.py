@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from bench.job import PREFETCH_BYTES, Job
 from sabot_ray.codecs.json import JsonCodec
-from sabot_ray.kafka.source import Backend, SourceSpec, connect_source_client
+from sabot_ray.kafka.backend import connect_source_client
+from sabot_ray.kafka.source import Backend, SourceSpec
 
 
 @contextmanager

@@ -93,6 +93,8 @@ class LibrdkafkaClient:
             # Only bytes limit the queue: the least number of records is never what stops it.
             "queued.min.messages": "1000000",
             "queued.max.messages.kbytes": str(max(1, prefetch_bytes >> 10)),
+            # How long a topic that the brokers do not know counts as just created.
+            "topic.metadata.propagation.max.ms": "5000",
             **config.librdkafka_settings(),
             "group.id": group_id or _NO_GROUP,
         }
@@ -294,10 +296,7 @@ class LibrdkafkaSource:
                 self._async_poll = self._executor.submit(
                     self.poll, max_rows, timeout_s=_ASYNC_POLL_S
                 )
-            try:
-                batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
-            finally:
-                if self._async_poll.done():
-                    self._async_poll = None
+            batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
+            self._async_poll = None
             if batch.num_rows or self._pipeline.done():
                 return batch

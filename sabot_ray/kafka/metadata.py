@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sabot_ray.errors import ConfigError, DataLoss
-from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.types import TopicPartition, Watermarks
 
 logger = logging.getLogger("sabot_ray.kafka")
@@ -53,17 +52,6 @@ class ClusterClient(Protocol):
 
     def close(self) -> None:
         """Free the client. Idempotent."""
-
-
-def connect(config: KafkaConfig) -> ClusterClient:
-    """Return a client of confluent-kafka where that can be imported, else one of aiokafka."""
-    try:
-        from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
-    except ImportError:
-        from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
-
-        return AiokafkaClusterClient(config)
-    return ConfluentClusterClient(config)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,15 @@
-"""Reading one partition as Arrow record batches: the protocol, and the choice of the backend."""
+"""Reading one partition as Arrow record batches: the contract of both backends."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from sabot_ray.codecs.json import JsonCodec
-from sabot_ray.errors import BackendUnavailable, ConfigError
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.types import SourceStats, Watermarks
-
-logger = logging.getLogger("sabot_ray.kafka")
 
 Backend = Literal["native", "aiokafka"]
 
@@ -145,56 +141,3 @@ class SourceClient(Protocol):
 
     def close(self) -> None:
         """Close the sources and the connection. Idempotent."""
-
-
-def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backend:
-    """Decide which backend runs, on this machine.
-
-    Args:
-        use_cpp: Whether to use the native one where it loads; else, or with False, aiokafka.
-        backend: The same choice by name: ``"native"``, ``"aiokafka"`` or ``"auto"``. A named
-            backend is never replaced.
-
-    Raises:
-        ConfigError: The name is none of these, or contradicts ``use_cpp``.
-        BackendUnavailable: ``"native"`` was named and cannot be loaded; the reason is told.
-    """
-    if backend not in (None, "auto", "native", "aiokafka"):
-        raise ConfigError(f"backend: '{backend}' is not one of 'native', 'aiokafka', 'auto'")
-    if not isinstance(use_cpp, bool):
-        raise ConfigError(f"use_cpp: expected bool, found {type(use_cpp).__name__}")
-    if backend == "native" and not use_cpp:
-        raise ConfigError("backend='native' contradicts use_cpp=False; give one of them")
-    if backend == "aiokafka" or (backend in (None, "auto") and not use_cpp):
-        return "aiokafka"
-    reason = native_load_error()
-    if reason is None:
-        return "native"
-    if backend == "native":
-        raise BackendUnavailable(f"the native backend cannot be loaded: {reason}")
-    logger.warning("the native backend cannot be loaded, aiokafka is used instead: %s", reason)
-    return "aiokafka"
-
-
-def native_load_error() -> str | None:
-    """Say why the native backend cannot be loaded here; None if it can."""
-    from sabot_ray.kafka import librdkafka
-
-    return librdkafka.load_error()
-
-
-def connect_source_client(
-    backend: Backend, config: KafkaConfig, prefetch_bytes: int
-) -> SourceClient:
-    """Return a client of the backend.
-
-    Raises:
-        BackendUnavailable: It cannot be loaded on this machine.
-    """
-    if backend == "native":
-        from sabot_ray.kafka.librdkafka import LibrdkafkaClient
-
-        return LibrdkafkaClient(config, prefetch_bytes=prefetch_bytes)
-    from sabot_ray.kafka.aiokafka_source import AiokafkaClient
-
-    return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)

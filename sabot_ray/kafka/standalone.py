@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError
+from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
-from sabot_ray.kafka.metadata import End, Start, connect, resolve_ranges
+from sabot_ray.kafka.metadata import End, Start, resolve_ranges
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema
 
@@ -70,7 +71,7 @@ def plan_read(
         linger_s,
         prefetch_bytes,
     )
-    client = connect(config)
+    client = connect_cluster(config)
     try:
         partition = _only_partition(topic, client.partitions(topic), partition_id)
         if start is None:

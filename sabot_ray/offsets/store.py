@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
-from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.types import TopicPartition
 
 Offsets = Mapping[TopicPartition, int]
@@ -41,16 +40,3 @@ class OffsetStore(Protocol):
 
     def close(self) -> None:
         """Give up the ownership. Idempotent."""
-
-
-def open_kafka_group(
-    config: KafkaConfig, group_id: str, stream_id: str, topic: str, partitions: Sequence[int]
-) -> OffsetStore:
-    """Return the Kafka group's store: of confluent-kafka where it imports, else of aiokafka."""
-    try:
-        from sabot_ray.offsets.kafka_group import KafkaGroupStore
-    except ImportError:
-        from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
-
-        return AiokafkaGroupStore(config, group_id, stream_id, topic, partitions)
-    return KafkaGroupStore(config, group_id, stream_id, topic, partitions)

@@ -12,17 +12,18 @@ import pyarrow as pa
 from sabot_ray.codecs.inference import infer_schema
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError
+from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import (
     ClusterClient,
     End,
     OffsetRange,
     Start,
-    connect,
     resolve_ranges,
 )
 from sabot_ray.kafka.source import Backend, SourceSpec
-from sabot_ray.offsets.store import OffsetStore, open_kafka_group
+from sabot_ray.offsets import open_kafka_group
+from sabot_ray.offsets.store import OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
 from sabot_ray.runtime.reader import ReaderPlan
 from sabot_ray.schema import METADATA_FIELDS
@@ -187,7 +188,7 @@ def _infer(
 
 @contextlib.contextmanager
 def _connected(config: KafkaConfig) -> Iterator[ClusterClient]:
-    client = connect(config)
+    client = connect_cluster(config)
     try:
         yield client
     finally:

@@ -12,13 +12,8 @@ import pyarrow as pa
 from ray import cloudpickle
 
 from sabot_ray.errors import ReaderFailed, SabotRayError
-from sabot_ray.kafka.source import (
-    Backend,
-    PartitionSource,
-    SourceClient,
-    SourceSpec,
-    connect_source_client,
-)
+from sabot_ray.kafka.backend import connect_source_client
+from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.runtime.operators import Operator, apply_all
 from sabot_ray.types import SourceStats, TopicPartition
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import DecodeError
+from sabot_ray.kafka.backend import connect_source_client, native_load_error
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.source import SourceSpec, connect_source_client, native_load_error
+from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.schema import METADATA_FIELDS
 from sabot_ray.testing import Record
 from sabot_ray.types import SourceStats

@@ -9,7 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from sabot_ray.kafka.source import connect_source_client
+from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.schema import METADATA_FIELDS
 from sabot_ray.testing import Record
 from sabot_ray.types import SourceStats

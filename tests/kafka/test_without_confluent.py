@@ -22,8 +22,8 @@ sys.meta_path.insert(0, Blocked())
 from sabot_ray.errors import BackendUnavailable
 from sabot_ray.kafka.aiokafka_source import AiokafkaSource
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.source import choose_backend
-from sabot_ray.offsets.store import open_kafka_group
+from sabot_ray.kafka.backend import choose_backend
+from sabot_ray.offsets import open_kafka_group
 from sabot_ray.types import TopicPartition
 
 servers, topic = sys.argv[1:]

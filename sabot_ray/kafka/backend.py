@@ -1,0 +1,60 @@
+"""The choice of the backend, and the way to its sources."""
+
+from __future__ import annotations
+
+import logging
+
+from sabot_ray.errors import BackendUnavailable, ConfigError
+from sabot_ray.kafka import librdkafka
+from sabot_ray.kafka.aiokafka_source import AiokafkaClient
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.source import Backend, SourceClient
+
+logger = logging.getLogger("sabot_ray.kafka")
+
+
+def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backend:
+    """Decide which backend runs, on this machine.
+
+    Args:
+        use_cpp: Whether to use the native one where it loads; else, or with False, aiokafka.
+        backend: The same choice by name: ``"native"``, ``"aiokafka"`` or ``"auto"``. A named
+            backend is never replaced.
+
+    Raises:
+        ConfigError: The name is none of these, or contradicts ``use_cpp``.
+        BackendUnavailable: ``"native"`` was named and cannot be loaded; the reason is told.
+    """
+    if backend not in (None, "auto", "native", "aiokafka"):
+        raise ConfigError(f"backend: '{backend}' is not one of 'native', 'aiokafka', 'auto'")
+    if not isinstance(use_cpp, bool):
+        raise ConfigError(f"use_cpp: expected bool, found {type(use_cpp).__name__}")
+    if backend == "native" and not use_cpp:
+        raise ConfigError("backend='native' contradicts use_cpp=False; give one of them")
+    if backend == "aiokafka" or (backend in (None, "auto") and not use_cpp):
+        return "aiokafka"
+    reason = native_load_error()
+    if reason is None:
+        return "native"
+    if backend == "native":
+        raise BackendUnavailable(f"the native backend cannot be loaded: {reason}")
+    logger.warning("the native backend cannot be loaded, aiokafka is used instead: %s", reason)
+    return "aiokafka"
+
+
+def native_load_error() -> str | None:
+    """Say why the native backend cannot be loaded here; None if it can."""
+    return librdkafka.load_error()
+
+
+def connect_source_client(
+    backend: Backend, config: KafkaConfig, prefetch_bytes: int
+) -> SourceClient:
+    """Return a client of the backend.
+
+    Raises:
+        BackendUnavailable: It cannot be loaded on this machine.
+    """
+    if backend == "native":
+        return librdkafka.LibrdkafkaClient(config, prefetch_bytes=prefetch_bytes)
+    return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)
