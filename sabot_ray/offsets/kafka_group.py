@@ -227,10 +227,11 @@ class KafkaGroupStore:
         logger.warning("%s: cut off from the group; looking whether it may go on", self._where)
         while not self._is_over():
             try:
+                # First: an admin request that waits for a coordinator which comes back ends the
+                # process (librdkafka 2.16, an assertion in rd_kafka_enq_once_del_source_return).
+                self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
                 if self._is_replaced():
                     self._fail(self._fenced("another member holds the stream's id"))
-                else:
-                    self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
                 return
             except (KafkaError, KafkaException) as exc:
                 found = (
