@@ -98,9 +98,14 @@ class Driver:
         """Wait until it has made this many notes of a kind, and return the last."""
 
         def found() -> list[dict[str, Any]]:
+            # In this order: what it noted before it ended counts.
+            ended = self.exit_code is not None
             notes = self.noted(what)
-            assert len(notes) >= count or self.exit_code is None, self.output
-            return notes if len(notes) >= count else []
+            if len(notes) >= count:
+                return notes
+            if ended:
+                raise RuntimeError(f"ended after {self.notes[-1:]} without {what}:\n{self.output}")
+            return []
 
         return wait_until(found, timeout_s)[-1]
 
