@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -19,15 +17,12 @@ from sabot_ray.errors import DecodeError, KafkaError
 from sabot_ray.kafka.aiokafka_brokers import Brokers
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
-from sabot_ray.kafka.config import KafkaConfig, Value
-from sabot_ray.kafka.metadata import End, Start
+from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import SourceSpec
-from sabot_ray.kafka.standalone import plan_read
-from sabot_ray.schema import METADATA_FIELDS, batch_schema
+from sabot_ray.kafka.standalone import StandaloneSource
+from sabot_ray.schema import METADATA_FIELDS
 from sabot_ray.types import SourceStats, TopicPartition, Watermarks
 
-#: How long one call lasts at most in the thread that `AiokafkaSource.get_next_batch` waits for.
-_ASYNC_POLL_S: Final = 0.5
 #: The metadata columns that differ from record to record -> the attribute of aiokafka's records.
 _ATTRIBUTES: Final = {
     "_kafka_key": "key",
@@ -71,8 +66,9 @@ class AiokafkaClient:
         ``leader_epoch`` has no effect: aiokafka's requests carry none, so that a truncated log is
         noticed only where the position lies beyond its end.
         """
-        source = AiokafkaSource.__new__(AiokafkaSource)
-        source._open(self, spec, partition, start_offset, end_offset)
+        source = AiokafkaSource.of_client(
+            self, spec, partition, start_offset, end_offset, leader_epoch
+        )
         self._sources.add(source)
         return source
 
@@ -118,108 +114,35 @@ class _Records:
         self.bytes += sum(sizes)
 
 
-class AiokafkaSource:
-    """Reads one partition through aiokafka; see `sabot_ray.kafka.source.PartitionSource`.
+class AiokafkaSource(StandaloneSource[AiokafkaClient]):
+    """Reads one partition through aiokafka; see `PartitionSource` and `StandaloneSource`."""
 
-    Args:
-        bootstrap_servers: ``"host:port"``, several with commas between, or a `KafkaConfig`.
-        topic: The topic.
-        group_id: The group whose committed offset is the start; nothing is committed here.
-        partition_id: The partition; -1 asks for a topic that has only one.
-        schema: The value columns: a schema, or names and types.
-        columns: The columns to build, in order, also metadata columns; None: all of ``schema``.
-        start: ``"committed"`` (the default with a group), ``"earliest"`` (the default without),
-            ``"latest"``, or an offset.
-        end: ``"latest"``, or the offset to stop before; None reads on for ever.
-        tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
-        unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
-        error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
-        max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
-        linger_s: How long to wait for more records before a batch that is not full is handed over.
-        prefetch_bytes: Limit of what is fetched ahead.
-        kafka_settings: Settings of a Kafka consumer, by name.
+    @classmethod
+    def _connect(
+        cls, config: KafkaConfig, group_id: str | None, prefetch_bytes: int
+    ) -> AiokafkaClient:
+        return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)
 
-    Raises:
-        ConfigError: An option or a setting cannot work, or a partition has to be named.
-        DataLoss: The start is not in the log.
-        KafkaError: The brokers cannot be reached or refuse, or the topic does not exist.
-    """
-
-    _own_client: AiokafkaClient | None
-
-    def __init__(
-        self,
-        bootstrap_servers: str | KafkaConfig,
-        topic: str,
-        group_id: str | None = None,
-        partition_id: int = -1,
-        *,
-        schema: pa.Schema | Mapping[str, pa.DataType | str],
-        columns: Sequence[str] | None = None,
-        start: Start | None = None,
-        end: End = None,
-        tombstones: Literal["keep", "skip"] = "keep",
-        unknown_fields: Literal["ignore", "fail"] = "ignore",
-        error_handling_policy: Literal["fail", "skip"] = "fail",
-        max_batch_bytes: int = 16 << 20,
-        linger_s: float = 0.0,
-        prefetch_bytes: int = 64 << 20,
-        **kafka_settings: Value,
-    ) -> None:
-        spec, partition, start_offset, end_offset = plan_read(
-            bootstrap_servers,
-            topic,
-            group_id,
-            partition_id,
-            schema=schema,
-            columns=columns,
-            start=start,
-            end=end,
-            tombstones=tombstones,
-            unknown_fields=unknown_fields,
-            error_handling_policy=error_handling_policy,
-            max_batch_bytes=max_batch_bytes,
-            linger_s=linger_s,
-            prefetch_bytes=prefetch_bytes,
-            kafka_settings=kafka_settings,
-        )
-        client = AiokafkaClient(spec.config, prefetch_bytes=prefetch_bytes)
-        self._open(client, spec, partition, start_offset, end_offset)
-        self._own_client = client
-
-    def _open(
-        self,
-        client: AiokafkaClient,
-        spec: SourceSpec,
-        partition: int,
-        start_offset: int,
-        end_offset: int | None,
-    ) -> None:
-        self._own_client = None
-        self._client = client
-        self._spec = spec
-        self._partition = partition
-        self._where = f"topic '{spec.topic}' partition {partition}"
+    def _open(self, start_offset: int, end_offset: int | None, leader_epoch: int) -> None:
+        spec = self._spec
+        self._where = f"topic '{spec.topic}' partition {self._partition}"
         self._end_offset = end_offset
         value_columns = [name for name in spec.columns if name not in METADATA_FIELDS]
         self._value_index = {name: index for index, name in enumerate(value_columns)}
         self._decoder = JsonDecoder(spec.codec, value_columns, spec.on_decode_error)
-        self._schema = batch_schema(spec.codec.schema, spec.columns)
         self._attributes = {"offset", "key", "value"} | {
             _ATTRIBUTES[name] for name in spec.columns if name in _ATTRIBUTES
         }
         self._stats = SourceStats()
         self._unknown_fields: Counter[str] = Counter()
         self._closed = False
-        self._executor: ThreadPoolExecutor | None = None
-        self._async_poll: Future[pa.RecordBatch] | None = None
         self._fetcher = PartitionFetcher(
-            client.loop,
-            client.brokers,
-            client.config,
-            TopicPartition(spec.topic, partition),
+            self._client.loop,
+            self._client.brokers,
+            self._client.config,
+            TopicPartition(spec.topic, self._partition),
             end_offset,
-            client.prefetch_bytes,
+            self._client.prefetch_bytes,
         )
         self._begin(start_offset)
 
@@ -233,11 +156,6 @@ class AiokafkaSource:
         self._at_hand_end = offset
         self._batches: Iterator[tuple[list[Any], int]] = iter(())
         self._fetcher.start(offset)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """See `PartitionSource.schema`."""
-        return self._schema
 
     def position(self) -> int:
         """See `PartitionSource.position`."""
@@ -256,38 +174,13 @@ class AiokafkaSource:
         """See `PartitionSource.seek`."""
         self._begin(offset)
 
-    def close(self) -> None:
-        """See `PartitionSource.close`."""
+    def _stop(self) -> None:
         self._closed = True
         self._fetcher.close()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
         self._client.forget(self)
-        if self._own_client is not None:
-            self._own_client.close()
 
-    def shutdown(self) -> None:
-        """See `PartitionSource.shutdown`."""
-        self.close()
-
-    async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
-        """See `PartitionSource.get_next_batch`."""
-        while True:
-            # A poll outlives the call that was cancelled; its rows belong to the next one.
-            if self._async_poll is None:
-                if self._executor is None:
-                    self._executor = ThreadPoolExecutor(1, "sabot_ray-poll")
-                self._async_poll = self._executor.submit(
-                    self.poll, max_rows, timeout_s=_ASYNC_POLL_S
-                )
-            try:
-                batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
-            except Exception:
-                self._async_poll = None
-                raise
-            self._async_poll = None
-            if batch.num_rows or self._closed or self._is_at_end():
-                return batch
+    def _is_done(self) -> bool:
+        return self._closed or self._is_at_end()
 
     def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
         """See `PartitionSource.poll`."""

@@ -1,9 +1,12 @@
-"""What a source needs to know when it is built directly, without a stream and without Ray."""
+"""What the sources of both backends share: use without a stream, and the asynchronous poll."""
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 
@@ -11,82 +14,204 @@ from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
-from sabot_ray.kafka.metadata import End, Start, resolve_ranges
-from sabot_ray.kafka.source import SourceSpec
-from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema
+from sabot_ray.kafka.metadata import End, OffsetRange, Start, resolve_ranges
+from sabot_ray.kafka.source import SourceClient, SourceSpec
+from sabot_ray.schema import METADATA_FIELDS, batch_schema, check_columns, check_value_schema
+
+#: How long one call lasts at most in the thread that `StandaloneSource.get_next_batch` waits for.
+_ASYNC_POLL_S: Final = 0.5
+
+_Client = TypeVar("_Client", bound=SourceClient)
 
 
-class StandaloneRead(NamedTuple):
-    """The arguments of `sabot_ray.kafka.source.SourceClient.open_source`."""
+class StandaloneSource(ABC, Generic[_Client]):
+    """A `PartitionSource` that can be built without a stream and without Ray.
 
-    spec: SourceSpec
-    partition: int
-    start_offset: int
-    end_offset: int | None
-
-
-def plan_read(
-    bootstrap_servers: str | KafkaConfig,
-    topic: str,
-    group_id: str | None,
-    partition_id: int,
-    *,
-    schema: pa.Schema | Mapping[str, pa.DataType | str],
-    columns: Sequence[str] | None,
-    start: Start | None,
-    end: End,
-    tombstones: Literal["keep", "skip"],
-    unknown_fields: Literal["ignore", "fail"],
-    error_handling_policy: Literal["fail", "skip"],
-    max_batch_bytes: int,
-    linger_s: float,
-    prefetch_bytes: int,
-    kafka_settings: Mapping[str, Value],
-) -> StandaloneRead:
-    """Turn the arguments of a source's constructor into those of ``open_source``; asks the brokers.
+    Args:
+        bootstrap_servers: ``"host:port"``, several with commas between, or a `KafkaConfig`.
+        topic: The topic.
+        group_id: The group whose committed offset is the start; nothing is committed here.
+        partition_id: The partition; -1 asks for a topic that has only one.
+        schema: The value columns: a schema, or names and types.
+        columns: The columns to build, in order, also metadata columns; None: all of ``schema``.
+        start: ``"committed"`` (the default with a group), ``"earliest"`` (the default without),
+            ``"latest"``, or an offset.
+        end: ``"latest"``, or the offset to stop before; None reads on for ever.
+        tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
+        unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
+        error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
+        max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
+        linger_s: How long to wait for more records before a batch that is not full is handed over.
+        prefetch_bytes: Limit of what is fetched ahead.
+        kafka_settings: Settings of a Kafka consumer, by name.
 
     Raises:
-        ConfigError: The topic has several partitions and none was chosen, a setting or the schema
-            cannot work.
+        BackendUnavailable: The backend cannot be loaded on this machine.
+        ConfigError: An option or a setting cannot work, or a partition has to be named.
         DataLoss: The start is not in the log.
         KafkaError: The brokers cannot be reached or refuse, or the topic does not exist.
     """
-    config = (
-        bootstrap_servers.with_settings(**kafka_settings)
-        if isinstance(bootstrap_servers, KafkaConfig)
-        else KafkaConfig(bootstrap_servers, **kafka_settings)
-    )
-    value_schema = check_value_schema(schema)
-    if columns is None:
-        columns = value_schema.names
-    known = pa.schema([*value_schema, *METADATA_FIELDS.values()])
-    spec = SourceSpec(
-        config,
-        topic,
-        JsonCodec(value_schema, unknown_fields),
-        check_columns(columns, known, "columns"),
-        tombstones,
-        error_handling_policy,
-        max_batch_bytes,
-        linger_s,
-        prefetch_bytes,
-    )
+
+    _client: _Client
+
+    def __init__(
+        self,
+        bootstrap_servers: str | KafkaConfig,
+        topic: str,
+        group_id: str | None = None,
+        partition_id: int = -1,
+        *,
+        schema: pa.Schema | Mapping[str, pa.DataType | str],
+        columns: Sequence[str] | None = None,
+        start: Start | None = None,
+        end: End = None,
+        tombstones: Literal["keep", "skip"] = "keep",
+        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        error_handling_policy: Literal["fail", "skip"] = "fail",
+        max_batch_bytes: int = 16 << 20,
+        linger_s: float = 0.0,
+        prefetch_bytes: int = 64 << 20,
+        **kafka_settings: Value,
+    ) -> None:
+        config = (
+            bootstrap_servers.with_settings(**kafka_settings)
+            if isinstance(bootstrap_servers, KafkaConfig)
+            else KafkaConfig(bootstrap_servers, **kafka_settings)
+        )
+        value_schema = check_value_schema(schema)
+        known = pa.schema([*value_schema, *METADATA_FIELDS.values()])
+        spec = SourceSpec(
+            config,
+            topic,
+            JsonCodec(value_schema, unknown_fields),
+            check_columns(value_schema.names if columns is None else columns, known, "columns"),
+            tombstones,
+            error_handling_policy,
+            max_batch_bytes,
+            linger_s,
+            prefetch_bytes,
+        )
+        partition, wanted = _resolve(config, topic, group_id, partition_id, start, end)
+        client = self._connect(config, group_id, prefetch_bytes)
+        self._attach(client, spec, partition, wanted.start_offset, wanted.end_offset, -1)
+        self._owns_client = True
+
+    @classmethod
+    def of_client(
+        cls,
+        client: _Client,
+        spec: SourceSpec,
+        partition: int,
+        start_offset: int,
+        end_offset: int | None,
+        leader_epoch: int,
+    ) -> Self:
+        """Open a source on a client that others share; see `SourceClient.open_source`."""
+        source = cls.__new__(cls)
+        source._attach(client, spec, partition, start_offset, end_offset, leader_epoch)
+        return source
+
+    def _attach(
+        self,
+        client: _Client,
+        spec: SourceSpec,
+        partition: int,
+        start_offset: int,
+        end_offset: int | None,
+        leader_epoch: int,
+    ) -> None:
+        self._client = client
+        self._owns_client = False
+        self._spec = spec
+        self._partition = partition
+        self._schema = batch_schema(spec.codec.schema, spec.columns)
+        self._executor: ThreadPoolExecutor | None = None
+        self._async_poll: Future[pa.RecordBatch] | None = None
+        self._open(start_offset, end_offset, leader_epoch)
+
+    @classmethod
+    @abstractmethod
+    def _connect(cls, config: KafkaConfig, group_id: str | None, prefetch_bytes: int) -> _Client:
+        """Return a client of the backend."""
+
+    @abstractmethod
+    def _open(self, start_offset: int, end_offset: int | None, leader_epoch: int) -> None:
+        """Start fetching; the client, the spec, the partition and the schema are set."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Stop fetching, and wake a blocked poll. Idempotent."""
+
+    @abstractmethod
+    def _is_done(self) -> bool:
+        """Tell whether nothing more comes: the end is reached, or the source is closed."""
+
+    @abstractmethod
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        """See `PartitionSource.poll`."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `PartitionSource.schema`."""
+        return self._schema
+
+    def close(self) -> None:
+        """See `PartitionSource.close`."""
+        self._stop()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        if self._owns_client:
+            self._client.close()
+
+    def shutdown(self) -> None:
+        """See `PartitionSource.shutdown`."""
+        self.close()
+
+    async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
+        """See `PartitionSource.get_next_batch`."""
+        while True:
+            # A poll outlives the call that was cancelled; its rows belong to the next one.
+            if self._async_poll is None:
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(1, "sabot_ray-poll")
+                self._async_poll = self._executor.submit(
+                    self.poll, max_rows, timeout_s=_ASYNC_POLL_S
+                )
+            try:
+                batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
+            except Exception:
+                self._async_poll = None
+                raise
+            self._async_poll = None
+            if batch.num_rows or self._is_done():
+                return batch
+
+
+def _resolve(
+    config: KafkaConfig,
+    topic: str,
+    group_id: str | None,
+    partition_id: int,
+    start: Start | None,
+    end: End,
+) -> tuple[int, OffsetRange]:
+    """Ask the brokers for the partition to read, and turn its bounds into offsets."""
     client = connect_cluster(config)
     try:
         partition = _only_partition(topic, client.partitions(topic), partition_id)
         if start is None:
             start = "earliest" if group_id is None else "committed"
-        wanted = resolve_ranges(
+        ranges = resolve_ranges(
             topic,
             client.watermarks(topic, [partition]),
             start=start,
             end=end,
             committed=client.committed(group_id, topic, [partition]) if group_id else {},
             auto_offset_reset=config.get("auto.offset.reset", "earliest"),
-        )[partition]
+        )
     finally:
         client.close()
-    return StandaloneRead(spec, partition, wanted.start_offset, wanted.end_offset)
+    return partition, ranges[partition]
 
 
 def _only_partition(topic: str, partitions: Sequence[int], partition_id: int) -> int:
