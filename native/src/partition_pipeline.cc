@@ -81,6 +81,7 @@ Status PartitionPipeline::Seek(int64_t offset) {
   batch_->Clear();
   batch_bytes_ = 0;
   failure_ = Status::Ok();
+  next_failure_ = Status::Ok();
   position_ = offset;
   if (AtEnd()) {
     StopFetching();
@@ -139,10 +140,12 @@ void PartitionPipeline::DropMessages() {
 }
 
 size_t PartitionPipeline::Fetch(size_t count, std::chrono::milliseconds timeout) {
-  const ptrdiff_t fetched = api_->rd_kafka_consume_batch_queue(
-      queue_.get(), static_cast<int>(timeout.count()), messages_.data(), count);
+  ClientError error;
   next_ = 0;
-  count_ = fetched > 0 ? static_cast<size_t>(fetched) : 0;
+  count_ = consumer_->Fetch(queue_.get(), timeout, messages_.data(), count, &error);
+  if (error.code != 0 && !kafka_error::IsTransient(error.code)) {
+    next_failure_ = Failure(error.code, error.reason.c_str());
+  }
   return count_;
 }
 
@@ -155,8 +158,8 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
                                ArrowArray* out) {
   const std::lock_guard lock(polling_);
   try {
-    Status status = failure_;
-    if (!closed_ && status.ok() && !AtEnd()) {
+    Status status;
+    if (!closed_ && !AtEnd()) {
       consumer_->ServeEvents();
       status = FillBatch(std::clamp<int64_t>(max_rows, 1, kMostBatchRows), Clock::now() + timeout);
       PublishStats();
@@ -176,9 +179,15 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
   const int64_t start = position();
   bool lingering = false;
   for (;;) {
-    const Status status = TakeRecords(max_rows);
+    Status status = TakeRecords(max_rows);
+    if (status.ok() && next_ == count_ && failure_.ok()) {
+      failure_ = std::move(next_failure_);
+    }
+    if (status.ok()) {
+      status = failure_;
+    }
     if (!status.ok()) {
-      // Rows before it go out first; it fails again in the next call.
+      // Rows before it go out first; it comes again in the next call.
       return batch_->rows() > 0 ? Status::Ok() : status;
     }
     if (IsFull(max_rows) || AtEnd()) {
@@ -211,11 +220,11 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
 }
 
 Status PartitionPipeline::TakeRecords(int64_t max_rows) {
-  while (next_ < count_ && !IsFull(max_rows)) {
+  while (next_ < count_ && failure_.ok() && !IsFull(max_rows)) {
     const rd_kafka_message_t& message = *messages_[next_];
     Status status;
     if (message.err != 0) {
-      status = TakeError(message);
+      TakeError(message);
     } else if (options_.end_offset >= 0 && message.offset >= options_.end_offset) {
       MoveTo(options_.end_offset);
     } else if (message.offset >= position()) {
@@ -283,23 +292,19 @@ Status PartitionPipeline::TakeRecord(const rd_kafka_message_t& message) {
   return Status::Ok();
 }
 
-Status PartitionPipeline::TakeError(const rd_kafka_message_t& message) {
+void PartitionPipeline::TakeError(const rd_kafka_message_t& message) {
   if (message.err == kafka_error::kPartitionEof) {
     // It carries the fetch offset, which is past control records; rd_kafka_position() is not.
     MoveTo(message.offset);
-    return Status::Ok();
+  } else if (!kafka_error::IsTransient(message.err)) {
+    failure_ = Failure(message.err, api_->rd_kafka_message_errstr(&message));
   }
-  if (kafka_error::IsTransient(message.err)) {
-    return Status::Ok();
-  }
-  Status status = Status::Kafka(message.err, "topic '" + options_.topic + "' partition " +
-                                                 std::to_string(options_.partition) + " offset " +
-                                                 std::to_string(position()) + ": " +
-                                                 api_->rd_kafka_message_errstr(&message));
-  if (batch_->rows() == 0) {
-    failure_ = status;
-  }
-  return status;
+}
+
+Status PartitionPipeline::Failure(int code, const char* reason) const {
+  return Status::Kafka(code, "topic '" + options_.topic + "' partition " +
+                                 std::to_string(options_.partition) + " offset " +
+                                 std::to_string(position()) + ": " + reason);
 }
 
 void PartitionPipeline::ReadHeaders(const rd_kafka_message_t& message) {

@@ -92,7 +92,8 @@ class PartitionPipeline {
   Status TakeRecords(int64_t max_rows);
   Status TakeRecord(const rd_kafka_message_t& message);
   // For what comes in place of a record.
-  Status TakeError(const rd_kafka_message_t& message);
+  void TakeError(const rd_kafka_message_t& message);
+  Status Failure(int code, const char* reason) const;
   void ReadHeaders(const rd_kafka_message_t& message);
   void MoveTo(int64_t offset);
   void DropMessages();
@@ -110,6 +111,7 @@ class PartitionPipeline {
   bool fetching_ = false;
   bool was_fetching_ = false;  // Since opening: the queue may hold outdated records.
   Status failure_;             // Of the client; ends reading until `Seek`.
+  Status next_failure_;        // The same, to come behind the records at hand.
   int64_t batch_bytes_ = 0;
   std::vector<Header> headers_;
   // Records taken from the queue: [next_, count_) are not in a batch yet. Owned.

@@ -217,6 +217,16 @@ TEST(PollBehindTheEndOfTheLogGivesOffsetOutOfRangeUntilSeek) {
   EXPECT_EQ(Read(pipeline.get(), 2), Numbers(0, 2));
 }
 
+TEST(PollOfAMissingPartitionGivesUnknownPartition) {
+  Fixture fixture(2);
+  PartitionOptions options = Range(0, -1);
+  options.partition = 7;
+  const auto pipeline = fixture.Open(options);
+  const std::string error = Poll(pipeline.get());
+  EXPECT_EQ(error.substr(0, 38), "-190 topic 't' partition 7 offset 0: t");
+  EXPECT_EQ(Poll(pipeline.get()), error);
+}
+
 TEST(PollOfAnUndecodableRecordReturnsTheRowsBeforeItFirst) {
   Fixture fixture(2);
   fixture.cluster.Produce("t", 0, "{\"n\":\"x\"}");
@@ -329,6 +339,15 @@ TEST(QueryBoundsGivesTheLogsEnds) {
   EXPECT_EQ(bounds.value().high, 7);
 }
 
+TEST(QueryBoundsOfWhatDoesNotExistSaysSo) {
+  Fixture fixture(0);
+  const auto code = [&](const std::string& topic, int32_t partition) {
+    return fixture.consumer->QueryBounds(topic, partition, kLong).status().kafka_code();
+  };
+  EXPECT_EQ(code("t", 7), kafka_error::kUnknownPartition);
+  EXPECT_EQ(code("t", 0), 0);
+}
+
 TEST(QueryBoundsWithoutABrokerSaysWhatTheConnectionsReported) {
   auto consumer =
       Consumer::Make(TheApi(), {{"bootstrap.servers", "127.0.0.1:1"}, {"group.id", "g"}});
@@ -355,6 +374,7 @@ TEST(ErrorCodesHaveTheNamesThatTheyAreDeclaredWith) {
   EXPECT_EQ(name(kafka_error::kPartitionEof), "_PARTITION_EOF");
   EXPECT_EQ(name(kafka_error::kAllBrokersDown), "_ALL_BROKERS_DOWN");
   EXPECT_EQ(name(kafka_error::kTimedOut), "_TIMED_OUT");
+  EXPECT_EQ(name(kafka_error::kUnknownPartition), "_UNKNOWN_PARTITION");
   EXPECT_EQ(name(kafka_error::kState), "_STATE");
 }
 

@@ -19,6 +19,15 @@ std::string Describe(const std::string& topic, int32_t partition) {
   return "topic '" + topic + "' partition " + std::to_string(partition);
 }
 
+// Where the error callback puts what it gets, while this thread serves a partition's queue.
+thread_local ClientError* reported_error = nullptr;
+
+void OnError(rd_kafka_t* /*client*/, int code, const char* reason, void* /*opaque*/) {
+  if (reported_error != nullptr) {
+    *reported_error = {code, reason};
+  }
+}
+
 bool IsTimeout(int code) {
   return code == kafka_error::kTimedOut || code == kafka_error::kTransport ||
          code == kafka_error::kAllBrokersDown || code == kafka_error::kResolve;
@@ -42,6 +51,9 @@ Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings&
   }
   // Errors and log lines wait in the client's main queue: nothing of ours runs on its threads.
   api->rd_kafka_conf_set_events(conf.get(), kEventError | kEventLog);
+  // But errors of a whole partition come through its own queue, and from there only to a callback,
+  // on the thread that serves the queue.
+  api->rd_kafka_conf_set_error_cb(conf.get(), OnError);
   api->rd_kafka_conf_set(conf.get(), "log.queue", "true", text.data(), text.size());
   rd_kafka_t* client = api->rd_kafka_new(kRdKafkaConsumer, conf.get(), text.data(), text.size());
   if (client == nullptr) {
@@ -100,6 +112,15 @@ Result<QueueHandle> Consumer::OpenQueue(const std::string& topic, int32_t partit
   return queue;
 }
 
+size_t Consumer::Fetch(rd_kafka_queue_t* queue, std::chrono::milliseconds timeout,
+                       rd_kafka_message_t** out, size_t count, ClientError* error) {
+  reported_error = error;
+  const ptrdiff_t fetched =
+      api_->rd_kafka_consume_batch_queue(queue, ToMilliseconds(timeout), out, count);
+  reported_error = nullptr;
+  return fetched > 0 ? static_cast<size_t>(fetched) : 0;
+}
+
 Status Consumer::Assign(const std::string& topic, int32_t partition, int64_t offset,
                         int32_t leader_epoch) {
   const PartitionListHandle list = OnePartition(topic, partition, offset);
@@ -128,23 +149,56 @@ Status Consumer::Seek(const std::string& topic, int32_t partition, int64_t offse
                        what + ": " + api_->rd_kafka_err2str(list->elems[0].err));
 }
 
-Result<int64_t> Consumer::QueryHighWatermark(const std::string& topic, int32_t partition,
-                                             std::chrono::milliseconds timeout) {
-  const std::string what = Describe(topic, partition) + ": cannot read the high watermark";
+// Without it, an offset query cannot tell a missing partition from brokers that do not answer.
+Status Consumer::CheckPartition(const std::string& topic, int32_t partition,
+                                std::chrono::milliseconds timeout) {
+  const std::string what = Describe(topic, partition) + ": cannot read the watermarks";
+  const TopicHandle handle(api_, api_->rd_kafka_topic_new(client_.get(), topic.c_str(), nullptr));
+  if (!handle) {
+    return Status::Invalid("'" + topic + "' cannot be the name of a topic");
+  }
+  const rd_kafka_metadata_t* answer = nullptr;
+  const int code =
+      api_->rd_kafka_metadata(client_.get(), 0, handle.get(), &answer, ToMilliseconds(timeout));
+  if (code != 0) {
+    return FromCode(code, what);
+  }
+  const MetadataHandle metadata(api_, answer);
+  const rd_kafka_metadata_topic_t& found = metadata->topics[0];
+  if (found.err != 0 || partition >= found.partition_cnt) {
+    return FromCode(found.err != 0 ? found.err : kafka_error::kUnknownPartition, what);
+  }
+  return Status::Ok();
+}
+
+struct Consumer::OffsetQuery {
+  QueueHandle queue;  // Its answer comes here.
+};
+
+Result<Consumer::OffsetQuery> Consumer::StartQuery(const std::string& topic, int32_t partition,
+                                                   int64_t which, int isolation_level,
+                                                   std::chrono::milliseconds timeout) {
   std::array<char, kErrorTextSize> text{};
   const AdminOptionsHandle options(
       api_, api_->rd_kafka_AdminOptions_new(client_.get(), kAdminOpListOffsets));
   api_->rd_kafka_AdminOptions_set_request_timeout(options.get(), ToMilliseconds(timeout),
                                                   text.data(), text.size());
-  Status status = FromError(
-      api_->rd_kafka_AdminOptions_set_isolation_level(options.get(), kReadUncommitted), what);
+  Status status =
+      FromError(api_->rd_kafka_AdminOptions_set_isolation_level(options.get(), isolation_level),
+                Describe(topic, partition) + ": cannot ask for offsets");
   if (!status.ok()) {
     return status;
   }
-  const QueueHandle queue(api_, api_->rd_kafka_queue_new(client_.get()));
-  const PartitionListHandle list = OnePartition(topic, partition, kListOffsetsLatest);
-  api_->rd_kafka_ListOffsets(client_.get(), list.get(), options.get(), queue.get());
-  const EventHandle event(api_, api_->rd_kafka_queue_poll(queue.get(), ToMilliseconds(timeout)));
+  OffsetQuery query{QueueHandle(api_, api_->rd_kafka_queue_new(client_.get()))};
+  const PartitionListHandle list = OnePartition(topic, partition, which);
+  api_->rd_kafka_ListOffsets(client_.get(), list.get(), options.get(), query.queue.get());
+  return query;
+}
+
+Result<int64_t> Consumer::FinishQuery(const OffsetQuery& query, std::chrono::milliseconds timeout,
+                                      const std::string& what) {
+  const EventHandle event(api_,
+                          api_->rd_kafka_queue_poll(query.queue.get(), ToMilliseconds(timeout)));
   if (!event) {
     return FromCode(kafka_error::kTimedOut, what);
   }
@@ -163,21 +217,37 @@ Result<int64_t> Consumer::QueryHighWatermark(const std::string& topic, int32_t p
 
 Result<LogBounds> Consumer::QueryBounds(const std::string& topic, int32_t partition,
                                         std::chrono::milliseconds timeout) {
-  LogBounds bounds;
-  // With read_committed the upper one is the last stable offset.
-  const int code =
-      api_->rd_kafka_query_watermark_offsets(client_.get(), topic.c_str(), partition, &bounds.low,
-                                             &bounds.last_stable, ToMilliseconds(timeout));
-  if (code != 0) {
-    return FromCode(code, Describe(topic, partition) + ": cannot read the watermarks");
+  struct Wanted {
+    int64_t which;
+    int isolation_level;
+    int64_t LogBounds::* bound;
+  };
+  const std::array<Wanted, 3> all = {{
+      {kOffsetEarliest, kReadUncommitted, &LogBounds::low},
+      {kOffsetLatest, kReadUncommitted, &LogBounds::high},
+      {kOffsetLatest, read_committed_ ? kReadCommitted : kReadUncommitted, &LogBounds::last_stable},
+  }};
+  Status status = CheckPartition(topic, partition, timeout);
+  if (!status.ok()) {
+    return status;
   }
-  bounds.high = bounds.last_stable;
-  if (read_committed_) {
-    Result<int64_t> high = QueryHighWatermark(topic, partition, timeout);
-    if (!high.ok()) {
-      return high.status();
+  std::vector<OffsetQuery> queries;
+  for (const Wanted& wanted : all) {
+    Result<OffsetQuery> query =
+        StartQuery(topic, partition, wanted.which, wanted.isolation_level, timeout);
+    if (!query.ok()) {
+      return query.status();
     }
-    bounds.high = high.value();
+    queries.push_back(std::move(query.value()));
+  }
+  LogBounds bounds;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Result<int64_t> offset = FinishQuery(
+        queries[i], timeout, Describe(topic, partition) + ": cannot read the watermarks");
+    if (!offset.ok()) {
+      return offset.status();
+    }
+    bounds.*all.at(i).bound = offset.value();
   }
   return bounds;
 }

@@ -49,6 +49,11 @@ class Consumer {
   // The partition's own queue: its records never pass the consumer's common one. Call it before
   // `Assign`, or first records go astray.
   Result<QueueHandle> OpenQueue(const std::string& topic, int32_t partition);
+  // Takes records from a partition's queue into `out`. It waits until there are `count`, or the
+  // time is over: so wait for one, and then take what is there with a time-out of 0. `error` gets
+  // what the client reported instead of records, for example that the topic does not exist.
+  size_t Fetch(rd_kafka_queue_t* queue, std::chrono::milliseconds timeout, rd_kafka_message_t** out,
+               size_t count, ClientError* error);
   Status Assign(const std::string& topic, int32_t partition, int64_t offset, int32_t leader_epoch);
   Status Unassign(const std::string& topic, int32_t partition);
   // Fetches from `offset` next. When it returns, every record fetched before is outdated and its
@@ -76,8 +81,14 @@ class Consumer {
   // `what` says what failed and where.
   Status FromError(rd_kafka_error_t* error, const std::string& what);
   Status FromCode(int code, const std::string& what);
-  Result<int64_t> QueryHighWatermark(const std::string& topic, int32_t partition,
-                                     std::chrono::milliseconds timeout);
+  Status CheckPartition(const std::string& topic, int32_t partition,
+                        std::chrono::milliseconds timeout);
+  // One request for an offset of a partition, under way.
+  struct OffsetQuery;
+  Result<OffsetQuery> StartQuery(const std::string& topic, int32_t partition, int64_t which,
+                                 int isolation_level, std::chrono::milliseconds timeout);
+  Result<int64_t> FinishQuery(const OffsetQuery& query, std::chrono::milliseconds timeout,
+                              const std::string& what);
 
   const Api api_;
   bool read_committed_ = true;

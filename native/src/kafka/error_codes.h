@@ -3,12 +3,13 @@
 
 namespace sabot::kafka_error {
 
-inline constexpr int kTransport = -195;       // _TRANSPORT
-inline constexpr int kResolve = -193;         // _RESOLVE
-inline constexpr int kPartitionEof = -191;    // _PARTITION_EOF
-inline constexpr int kAllBrokersDown = -187;  // _ALL_BROKERS_DOWN
-inline constexpr int kTimedOut = -185;        // _TIMED_OUT
-inline constexpr int kState = -172;           // _STATE
+inline constexpr int kTransport = -195;         // _TRANSPORT
+inline constexpr int kResolve = -193;           // _RESOLVE
+inline constexpr int kPartitionEof = -191;      // _PARTITION_EOF
+inline constexpr int kAllBrokersDown = -187;    // _ALL_BROKERS_DOWN
+inline constexpr int kTimedOut = -185;          // _TIMED_OUT
+inline constexpr int kUnknownPartition = -190;  // _UNKNOWN_PARTITION
+inline constexpr int kState = -172;             // _STATE
 
 // Whether the client gets over it by itself: connections, elections, coordinators on the move.
 bool IsTransient(int code);

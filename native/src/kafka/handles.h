@@ -30,6 +30,9 @@ using ConfHandle = ApiHandle<rd_kafka_conf_t, &LibrdkafkaApi::rd_kafka_conf_dest
 using QueueHandle = ApiHandle<rd_kafka_queue_t, &LibrdkafkaApi::rd_kafka_queue_destroy>;
 using ErrorHandle = ApiHandle<rd_kafka_error_t, &LibrdkafkaApi::rd_kafka_error_destroy>;
 using EventHandle = ApiHandle<rd_kafka_event_t, &LibrdkafkaApi::rd_kafka_event_destroy>;
+using TopicHandle = ApiHandle<rd_kafka_topic_t, &LibrdkafkaApi::rd_kafka_topic_destroy>;
+using MetadataHandle =
+    ApiHandle<const rd_kafka_metadata_t, &LibrdkafkaApi::rd_kafka_metadata_destroy>;
 using AdminOptionsHandle =
     ApiHandle<rd_kafka_AdminOptions_t, &LibrdkafkaApi::rd_kafka_AdminOptions_destroy>;
 using PartitionListHandle = ApiHandle<rd_kafka_topic_partition_list_t,

@@ -53,6 +53,32 @@ struct rd_kafka_topic_partition_list_t {
   rd_kafka_topic_partition_t* elems;
 };
 
+struct rd_kafka_metadata_partition_t {
+  int32_t id;
+  int err;
+  int32_t leader;
+  int replica_cnt;
+  int32_t* replicas;
+  int isr_cnt;
+  int32_t* isrs;
+};
+
+struct rd_kafka_metadata_topic_t {
+  char* topic;
+  int partition_cnt;
+  rd_kafka_metadata_partition_t* partitions;
+  int err;
+};
+
+struct rd_kafka_metadata_t {
+  int broker_cnt;
+  void* brokers;
+  int topic_cnt;
+  rd_kafka_metadata_topic_t* topics;
+  int32_t orig_broker_id;
+  char* orig_broker_name;
+};
+
 struct rd_kafka_err_desc_t {
   int code;
   const char* name;
@@ -68,8 +94,12 @@ inline constexpr int kDestroyWithoutConsumerClose = 0x8;  // RD_KAFKA_DESTROY_F_
 inline constexpr int kAdminOpListOffsets = 21;            // RD_KAFKA_ADMIN_OP_LISTOFFSETS
 inline constexpr int kEventLog = 0x4;                     // RD_KAFKA_EVENT_LOG
 inline constexpr int kEventError = 0x8;                   // RD_KAFKA_EVENT_ERROR
-inline constexpr int kReadUncommitted = 0;         // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
-inline constexpr int64_t kListOffsetsLatest = -1;  // RD_KAFKA_OFFSET_SPEC_LATEST
+inline constexpr int kReadUncommitted = 0;      // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+inline constexpr int kReadCommitted = 1;        // RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+inline constexpr int64_t kOffsetLatest = -1;    // RD_KAFKA_OFFSET_SPEC_LATEST
+inline constexpr int64_t kOffsetEarliest = -2;  // RD_KAFKA_OFFSET_SPEC_EARLIEST
+
+using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* opaque);
 
 // name, return type, parameters.
 #define SABOT_LIBRDKAFKA_FUNCTIONS(X)                                                              \
@@ -80,6 +110,12 @@ inline constexpr int64_t kListOffsetsLatest = -1;  // RD_KAFKA_OFFSET_SPEC_LATES
   X(rd_kafka_get_err_descs, void, (const rd_kafka_err_desc_t**, size_t*))                          \
   X(rd_kafka_conf_new, rd_kafka_conf_t*, (void))                                                   \
   X(rd_kafka_conf_destroy, void, (rd_kafka_conf_t*))                                               \
+  X(rd_kafka_conf_set_error_cb, void, (rd_kafka_conf_t*, ErrorCallback))                           \
+  X(rd_kafka_topic_new, rd_kafka_topic_t*, (rd_kafka_t*, const char*, void*))                      \
+  X(rd_kafka_topic_destroy, void, (rd_kafka_topic_t*))                                             \
+  X(rd_kafka_metadata, int,                                                                        \
+    (rd_kafka_t*, int, rd_kafka_topic_t*, const rd_kafka_metadata_t**, int))                       \
+  X(rd_kafka_metadata_destroy, void, (const rd_kafka_metadata_t*))                                 \
   X(rd_kafka_conf_set_events, void, (rd_kafka_conf_t*, int))                                       \
   X(rd_kafka_set_log_queue, int, (rd_kafka_t*, rd_kafka_queue_t*))                                 \
   X(rd_kafka_conf_set, int, (rd_kafka_conf_t*, const char*, const char*, char*, size_t))           \
@@ -121,8 +157,6 @@ inline constexpr int64_t kListOffsetsLatest = -1;  // RD_KAFKA_OFFSET_SPEC_LATES
   X(rd_kafka_message_headers, int, (const rd_kafka_message_t*, rd_kafka_headers_t**))              \
   X(rd_kafka_header_get_all, int,                                                                  \
     (const rd_kafka_headers_t*, size_t, const char**, const void**, size_t*))                      \
-  X(rd_kafka_query_watermark_offsets, int,                                                         \
-    (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*, int))                                  \
   X(rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_t*, (rd_kafka_t*, int))                       \
   X(rd_kafka_AdminOptions_destroy, void, (rd_kafka_AdminOptions_t*))                               \
   X(rd_kafka_AdminOptions_set_request_timeout, int,                                                \
