@@ -115,6 +115,7 @@ class StreamRun:
         self._store = plan.store
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self._state = "RUNNING"
+        self._signals = StopSignals()
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         budget = options.max_in_flight_bytes or int(resources.get("object_store_memory", 2**30) / 4)
         self._committer: Committer | None = None
@@ -215,7 +216,11 @@ class StreamRun:
         """
         if self._state == "CLOSED":
             return
-        self._close(FINAL_COMMIT_TIMEOUT_S)
+        try:
+            self._close(FINAL_COMMIT_TIMEOUT_S)
+        finally:
+            # An iterator that is still referenced would keep them.
+            self._signals.restore()
 
     def _close(self, timeout_s: float) -> None:
         self._state = "CLOSED"
@@ -238,7 +243,7 @@ class StreamRun:
     ) -> Iterator[Any]:
         if self._state == "CLOSED":
             raise SabotRayError("the run is closed; start the stream again")
-        with StopSignals() as signals, RunProgress(self._coordinator.progress) as shown:
+        with self._signals as signals, RunProgress(self._coordinator.progress) as shown:
             try:
                 for routed in self._routed(signals):
                     taken = take(routed)
@@ -252,7 +257,8 @@ class StreamRun:
                     presented = present(routed, taken)
                     self._check_schema(presented)
                     yield presented
-                    if acknowledge:
+                    # The body may have closed the run: nobody would commit it any more.
+                    if acknowledge and self._state != "CLOSED":
                         self._acknowledge(info.partition, info.start_offset)
             except Exception as error:  # noqa: BLE001 - a user's function may raise anything
                 self._end_after(error)

@@ -42,8 +42,15 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Do what leaving the context does, earlier. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
+        if threading.current_thread() is not threading.main_thread():
+            # Python refuses it here; the main thread does it when it leaves the context.
+            return
         self._entered.discard(self)
         if not self._entered:
             for number, handler in self._former.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from sabot_ray import ConfigError, DataLoss, Fenced, SabotRayError
@@ -59,6 +61,23 @@ def test_break_leaves_the_current_batch_unacknowledged(
     for batch in read_topic(numbers, numbers, schema=NUMBERS, batch_size=10):
         assert batch["n"][0].as_py() == 30
         break
+
+
+@pytest.mark.timeout(25)  # Not after half a minute of commits that nobody answers.
+def test_run_closed_by_its_body_ends_and_leaves_the_current_batch_unacknowledged(
+    read_topic: ReadTopic, numbers: str, broker: KafkaBroker
+) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    run = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10).start()
+    batches = iter(run)
+    with pytest.raises(SabotRayError, match="closed while it was iterated"):
+        for batch in batches:
+            if batch["n"][0].as_py() == 30:
+                run.close()
+                # Although the iterator is not exhausted, and somebody has it.
+                assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    assert committed(broker, numbers, numbers) == 30
 
 
 def test_exception_in_the_body_leaves_the_current_batch_unacknowledged(
