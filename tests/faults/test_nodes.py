@@ -18,7 +18,7 @@ from tests.servers import KafkaBroker
 PARTITIONS = 4
 RECORDS = 1_000_000
 # Beyond what Ray keeps in the owner's memory: these batches live in the store of their node.
-BATCH_ROWS = 40_000
+BATCH_ROWS = 50_000
 
 
 class Nodes:
@@ -125,6 +125,7 @@ def test_lost_node_makes_references_raise_and_a_new_run_reads_them_again(
     second.add_to(ledger)
     print(f"{len(lost)} of 8 references lost, doubled {ledger.doubled(counts)}")
     assert first.noted("finished"), first.notes[-2:]
+    assert first.noted("ended")[0]["handlers_restored"]
     assert lost
     assert all(
         "is gone from the object store; start the stream again" in n["message"] for n in lost
