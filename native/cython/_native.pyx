@@ -196,7 +196,7 @@ cdef str _text(const string& text):
 
 
 cdef object _error(const Status& status, str topic, int partition):
-    """Build the Python error of a status that is not ok: the only place where one becomes the other."""
+    """Build the Python error of a status that is not ok; nothing else does."""
     cdef StatusCode code = status.code()
     message = _text(status.message())
     if code == StatusCode.kDecode:
@@ -351,7 +351,7 @@ cdef class Consumer:
         return Watermarks(bounds.low, bounds.high, bounds.last_stable)
 
     def client_errors(self) -> list[KafkaError]:
-        """Return the newest errors of the connections, oldest first; the client retries after most."""
+        """Return the newest errors of the connections, oldest first."""
         if not self._consumer:
             return []
         return [

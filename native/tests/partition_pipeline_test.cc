@@ -277,7 +277,7 @@ TEST(PollSkippingTombstonesMovesPastThem) {
 TEST(SeekRightAfterOpenNeverGivesEarlierRecords) {
   Fixture fixture(2000);
   for (int round = 0; round < 30; ++round) {
-    const auto pipeline = fixture.Open(Range(round * 3, -1));
+    const auto pipeline = fixture.Open(Range(int64_t{3} * round, -1));
     const int to = 1990 - round * 50;
     EXPECT(pipeline->Seek(to).ok());
     EXPECT_EQ(Read(pipeline.get(), 5), Numbers(to, to + 5));

@@ -14,6 +14,13 @@ Buffer::~Buffer() {
   }
 }
 
+BufferPool::BufferPool(size_t max_idle_bytes) : max_idle_bytes_(max_idle_bytes) {
+  // Releasing must not allocate: it cannot fail.
+  for (auto& buffers : idle_) {
+    buffers.reserve(kMostIdlePerSize);
+  }
+}
+
 std::shared_ptr<BufferPool> BufferPool::Make(size_t max_idle_bytes) {
   return std::shared_ptr<BufferPool>(new BufferPool(max_idle_bytes));
 }
@@ -47,15 +54,12 @@ Buffer BufferPool::Acquire(size_t min_capacity) {
 
 void BufferPool::Release(uint8_t* data, size_t capacity) noexcept {
   {
-    std::lock_guard lock(mutex_);
-    if (idle_bytes_ + capacity <= max_idle_bytes_) {
-      try {
-        idle_[std::countr_zero(capacity)].push_back(data);
-        idle_bytes_ += capacity;
-        return;
-      } catch (const std::bad_alloc&) {
-        // No room for the bookkeeping: the memory is better freed anyway.
-      }
+    const std::lock_guard lock(mutex_);
+    auto& buffers = idle_[std::countr_zero(capacity)];
+    if (buffers.size() < kMostIdlePerSize && idle_bytes_ + capacity <= max_idle_bytes_) {
+      buffers.push_back(data);
+      idle_bytes_ += capacity;
+      return;
     }
   }
   std::free(data);

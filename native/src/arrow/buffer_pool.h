@@ -55,8 +55,10 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
  private:
   friend class Buffer;
   static constexpr int kSizeClasses = 48;
+  // So many of a size are kept at most; the room for it is taken when the pool is made.
+  static constexpr size_t kMostIdlePerSize = 64;
 
-  explicit BufferPool(size_t max_idle_bytes) : max_idle_bytes_(max_idle_bytes) {}
+  explicit BufferPool(size_t max_idle_bytes);
   void Release(uint8_t* data, size_t capacity) noexcept;
 
   const size_t max_idle_bytes_;

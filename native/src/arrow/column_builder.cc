@@ -198,6 +198,7 @@ std::unique_ptr<ColumnBuilder> MakeColumnBuilder(const Field& field,
                                                  const std::shared_ptr<BufferPool>& pool) {
   const auto make_children = [&] {
     std::vector<std::unique_ptr<ColumnBuilder>> children;
+    children.reserve(field.children.size());
     for (const Field& child : field.children) {
       children.push_back(MakeColumnBuilder(child, pool));
     }

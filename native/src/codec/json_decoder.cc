@@ -208,6 +208,7 @@ std::unique_ptr<JsonDecoder::Column> JsonDecoder::MakeColumn(const Field& field,
   if (field.type == TypeId::kStruct) {
     auto* children = static_cast<StructBuilder*>(builder);
     std::vector<ColumnBuilder*> builders;
+    builders.reserve(field.children.size());
     for (size_t i = 0; i < field.children.size(); ++i) {
       builders.push_back(children->child(i));
     }

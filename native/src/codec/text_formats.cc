@@ -120,8 +120,9 @@ TimestampResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zo
   if (fraction_digits > kMostFractionDigits || nanoseconds % nanoseconds_per_unit != 0) {
     return TimestampResult::kTooFine;
   }
-  const int64_t seconds = DaysSinceEpoch(year, month, day) * 86'400 + hour * 3'600 +
-                          (minute - offset_minutes) * 60 + second;
+  const int64_t minutes =
+      (DaysSinceEpoch(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
+  const int64_t seconds = minutes * 60 + second;
   // Wider than int64: the earliest nanosecond is reached only by adding the fraction.
   const __int128 value =
       static_cast<__int128>(seconds) * per_second + nanoseconds / nanoseconds_per_unit;
@@ -156,11 +157,11 @@ int64_t DecodeBase64(std::string_view text, char* out) {
     const int padding = !last || group[3] != '=' ? 0 : group[2] != '=' ? 1 : 2;
     uint32_t bits = 0;
     for (int i = 0; i < 4 - padding; ++i) {
-      const int value = kValues[static_cast<unsigned char>(group[i])];
+      const int8_t value = kValues[static_cast<unsigned char>(group[i])];
       if (value < 0) {
         return -1;
       }
-      bits |= static_cast<uint32_t>(value) << (18 - 6 * i);
+      bits |= uint32_t{static_cast<uint8_t>(value)} << (18 - 6 * i);
     }
     // Bits behind the last byte must be zero, else two texts would mean the same bytes.
     if ((padding == 1 && (bits & 0xFF) != 0) || (padding == 2 && (bits & 0xFFFF) != 0)) {
