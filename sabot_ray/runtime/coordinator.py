@@ -67,7 +67,7 @@ class RoutedBatch:
 
     Attributes:
         info: What the range covers.
-        ref: The batch; None where no row is left.
+        ref: The batch; None where no row is left, or it is inline in ``info``.
         epoch: The reader's incarnation.
     """
 
@@ -112,6 +112,8 @@ class _ReaderHandle:
         self.partition = partition
         self.progress = progress
         self.actor: Any = None
+        # The actor's next_batch with its options: making them anew for each call costs.
+        self.ask: Any = None
         self.epoch = 0
         self.calls: deque[_Call] = deque()
         self.ended = progress.range.is_empty
@@ -206,7 +208,7 @@ class Coordinator:
                 return None
         reader, routed = self._routed.popleft()
         self._routed_bytes -= routed.info.bytes
-        if routed.ref is None:
+        if not routed.info.has_batch:
             self._note_delivered(reader, routed)
         return routed
 
@@ -218,6 +220,9 @@ class Coordinator:
             `next`.
         """
         reader = self._reader_of(routed)
+        if routed.info.inline is not None:
+            self._note_delivered(reader, routed)
+            return read_inline(routed.info.inline)
         assert routed.ref is not None
         try:
             batch: pa.RecordBatch = ray.get(routed.ref)
@@ -262,6 +267,7 @@ class Coordinator:
         reader.epoch += 1
         reader.stats_before = reader.progress.stats
         reader.actor = self._actor_class.remote()
+        reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
         assignment = Assignment(
             reader.partition, reader.progress.routed_offset, reader.progress.range.end_offset
         )
@@ -318,9 +324,7 @@ class Coordinator:
                 # A budget smaller than the smallest batches must not stop everything.
                 if batches >= self._outstanding or not (room or (batches == 0 and held == 0)):
                     break
-                batch, answer = reader.actor.next_batch.options(
-                    num_returns=2, concurrency_group="data"
-                ).remote(LONG_POLL_S)
+                batch, answer = reader.ask.remote(LONG_POLL_S)
                 if not reader.calls:
                     reader.waiting_since = time.monotonic()
                 reader.calls.append(_Call(answer, batch))
@@ -348,10 +352,9 @@ class Coordinator:
             # Everything is handed out and nothing acknowledged yet.
             time.sleep(min(wait_s, 0.01))
             return
-        answers = list(waiting)
-        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0)
-        if not ready:
-            ready, _ = ray.wait(answers, num_returns=1, timeout=wait_s)
+        ready, others = ray.wait(list(waiting), num_returns=1, timeout=wait_s)
+        if ready and others:
+            ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
         for answer in ready:
             self._take(waiting[answer])
 
@@ -387,7 +390,7 @@ class Coordinator:
         if info.next_offset == info.start_offset:
             return
         progress.routed_offset = info.next_offset
-        ref = batch if info.has_batch else None
+        ref = batch if info.has_batch and info.inline is None else None
         self._routed.append((reader, RoutedBatch(info, ref, reader.epoch)))
         self._routed_bytes += info.bytes
 
@@ -486,6 +489,12 @@ class _ControlGroup:
     def __init__(self, actor: Any) -> None:
         self.status = actor.status.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
+
+
+def read_inline(stream: bytes) -> pa.RecordBatch:
+    """Return the batch that a reader has put into its description."""
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_next_batch()
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,9 @@ from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, Sourc
 from sabot_ray.runtime.operators import Operator, apply_all
 from sabot_ray.types import SourceStats, TopicPartition
 
+#: Batches up to this size travel with their description. Ray inlines answers up to 100 KB.
+INLINE_BYTES = 32 << 10
+
 
 @dataclass(frozen=True)
 class ReaderPlan:
@@ -62,6 +65,7 @@ class BatchInfo:
         next_offset: End of that range: the next offset to fetch.
         rows: Rows that the operators left.
         has_batch: Whether a batch comes with it.
+        inline: A small batch itself, as an Arrow IPC stream: cheaper than an object of its own.
         bytes: Size of the batch in memory.
         ended: Whether the assignment's end is reached.
         stats: The source's counters up to here.
@@ -72,6 +76,7 @@ class BatchInfo:
     next_offset: int
     rows: int
     has_batch: bool
+    inline: bytes | None
     bytes: int
     ended: bool
     stats: SourceStats
@@ -176,9 +181,9 @@ class Reader:
             wait_s: Longest time to wait for a row.
 
         Returns:
-            The batch, None where it has no row, and its description. A range without rows is one,
-            too: its offsets count as read. Or None and what went wrong, the same at each further
-                call.
+            The batch, None where it has no row or is inline, and its description. A range without
+            rows is one, too: its offsets count as read. Or None and what went wrong, the same at
+            each further call.
         """
         if self._failure is None:
             try:
@@ -206,17 +211,20 @@ class Reader:
                 break
         self._enter("idle")
         has_batch = batch.num_rows > 0 and not plan.counts_only
+        size_bytes = batch.nbytes if has_batch else 0
+        inline = _ipc_stream(batch) if has_batch and size_bytes <= INLINE_BYTES else None
         info = BatchInfo(
             assignment.partition,
             start_offset,
             next_offset,
             batch.num_rows,
             has_batch,
-            batch.nbytes if has_batch else 0,
+            inline,
+            size_bytes,
             ended,
             source.stats(),
         )
-        return batch if has_batch else None, info
+        return batch if has_batch and inline is None else None, info
 
     def status(self) -> ReaderStatus:
         """Say what the reader is doing; answers also while it reads."""
@@ -233,6 +241,13 @@ class Reader:
 
     def _enter(self, activity: str) -> None:
         self._activity = (activity, time.monotonic())
+
+
+def _ipc_stream(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
 
 
 #: Ray's options of every reader. Ray restarts nothing: a dead reader is replaced (docs/adr/0001).

@@ -24,7 +24,7 @@ from sabot_ray.errors import (
 )
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.tracker import AckTracker
-from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
+from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch, read_inline
 from sabot_ray.runtime.plan import RunPlan, SourceOptions
 from sabot_ray.runtime.progress import RunProgress
 from sabot_ray.runtime.signals import StopSignals
@@ -281,7 +281,7 @@ class StreamRun:
                 if self._coordinator.is_finished:
                     return
                 continue
-            if routed.ref is not None:
+            if routed.info.has_batch:
                 yield routed
             else:
                 info = routed.info
@@ -301,9 +301,12 @@ class StreamRun:
     def _batch_ref(self, routed: RoutedBatch) -> BatchRef:
         info = routed.info
         partition = info.partition
-        assert routed.ref is not None
+        ref = routed.ref
+        if info.inline is not None:
+            ref = ray.put(read_inline(info.inline))
+        assert ref is not None
         return BatchRef(
-            routed.ref,
+            ref,
             partition.topic,
             partition.partition,
             info.start_offset,
