@@ -25,6 +25,7 @@ def contend(job: Job) -> Iterator[Iterator[pa.Table]]:
             bootstrap_servers=job.bootstrap_servers,
             start_offset=0,
             end_offset=job.rows,
+            consumer_config=job.librdkafka_settings(),
         ).map_batches(
             decode,
             fn_kwargs={"schema": job.records.schema},
