@@ -15,7 +15,8 @@ from bench.job import PREFETCH_BYTES, Job
 from bench.local_ray import local_ray
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.kafka.source import SourceSpec
-from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, Reader, ReaderPlan
+from sabot_ray.runtime.coordinator import read_inline
+from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, BatchInfo, Reader, ReaderPlan
 from sabot_ray.types import TopicPartition
 
 
@@ -56,12 +57,14 @@ def _measure(job: Job, rounds: int) -> None:
         ray.get(reader.status.options(concurrency_group="control").remote())
         start = time.perf_counter()
         opening = reader.open.options(concurrency_group="data").remote(plan, assignment)
-        batch, _ = reader.next_batch.options(num_returns=2, concurrency_group="data").remote(5.0)
-        rows = ray.get(batch).num_rows
+        answer = reader.next_batch.options(num_returns=2, concurrency_group="data").remote(5.0)
+        batch, info = ray.get(answer)
+        if isinstance(info, BatchInfo) and info.inline is not None:
+            batch = read_inline(info.inline)
         elapsed = time.perf_counter() - start
         ray.get(opening)
-        if not rows:
-            raise RuntimeError("first batch: it is empty")
+        if batch is None:
+            raise RuntimeError(f"first batch: there is none: {info}")
         if number:
             print(elapsed, flush=True)
         ray.get(reader.close.options(concurrency_group="control").remote())
