@@ -42,7 +42,9 @@ def iterate(run: StreamRun, notes: Notes, options: dict[str, Any]) -> None:
         notes.write("body", number=number)
         time.sleep(options.get("body_s", 0.0))
         if number == options.get("long_body_at"):
-            time.sleep(60)
+            # In slices: a signal that comes just before a sleep begins is seen only after it.
+            for _ in range(1200):
+                time.sleep(0.05)
         for done in runs_of(batch):
             notes.write(
                 "batch",
