@@ -98,7 +98,8 @@ class Stream:
             end: None reads on for ever; ``"latest"`` is the last stable offset at the start; or an
                 offset, which is not read itself.
             batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand,
-                so batches are small while the topic is slow.
+                so batches are small while the topic is slow; far behind the log's end, a reader
+                waits up to 50 ms for the records that are on their way.
             max_batch_bytes: Most bytes of keys and values in a batch.
             linger_s: Seconds to wait for more records before a batch that is not full is handed
                 over.

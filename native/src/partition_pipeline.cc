@@ -14,6 +14,12 @@ namespace {
 constexpr int64_t kMostBatchBytes = 1 << 30;
 constexpr int64_t kMostBatchRows = 1 << 23;
 
+// While the log holds at least so many more records, a batch that is not full waits so long for
+// them: a reader that keeps up with its broker would hand over each fetch by itself, and handing
+// over has a price.
+constexpr int64_t kBacklogRecords = 1000;
+constexpr std::chrono::microseconds kBacklogLinger{50'000};
+
 std::string_view Bytes(const void* data, size_t size) {
   return {static_cast<const char*>(data), size};
 }
@@ -203,7 +209,8 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
     if (batch_->rows() > 0) {
       if (!lingering) {
         lingering = true;
-        deadline = now + options_.linger;
+        deadline =
+            now + (IsFarBehind() ? std::max(options_.linger, kBacklogLinger) : options_.linger);
       }
     } else if (position() != start) {
       // Nothing but control records and dropped ones: the caller learns at once how far it is.
@@ -220,6 +227,18 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
       return Status::Ok();
     }
   }
+}
+
+bool PartitionPipeline::IsFarBehind() const {
+  // The first batch goes out at once: somebody waits for it.
+  if (counted_.records == batch_->rows()) {
+    return false;
+  }
+  int64_t end = consumer_->LastKnownHigh(options_.topic, options_.partition);
+  if (options_.end_offset >= 0) {
+    end = std::min(end, options_.end_offset);
+  }
+  return end - position() >= kBacklogRecords;
 }
 
 Status PartitionPipeline::TakeRecords(int64_t max_rows) {

@@ -86,6 +86,8 @@ class PartitionPipeline {
   bool IsFull(int64_t max_rows) const {
     return batch_->rows() >= max_rows || batch_bytes_ >= options_.max_batch_bytes;
   }
+  // Whether the log is known to hold so much more that the next records are on their way.
+  bool IsFarBehind() const;
   Status FillBatch(int64_t max_rows, Clock::time_point deadline);
   // Moves records at hand into the batch until there is none, the batch is full, or one fails; that
   // one stays at hand.

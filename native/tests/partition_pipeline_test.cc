@@ -187,6 +187,26 @@ TEST(PollOfManyRecordsGivesEachOnce) {
   EXPECT_EQ(pipeline->Stats().records, 25'000);
 }
 
+TEST(PollFarBehindTheEndGivesFullBatches) {
+  Fixture fixture(0);
+  // The cluster answers a fetch with what was written at once.
+  for (int i = 0; i < 6000; ++i) {
+    fixture.cluster.Produce("t", 0, "{\"n\":1}");
+    if (i % 100 == 99) {
+      fixture.cluster.Flush();
+    }
+  }
+  const auto pipeline = fixture.Open(Range(0, -1));
+  int polls = 0;
+  for (; pipeline->position() < 5000; ++polls) {
+    ArrowArray batch;
+    EXPECT(pipeline->Poll(1000, kLong, &batch).ok());
+    batch.release(&batch);
+  }
+  // The first one goes out at once, and a slow moment cuts one short.
+  EXPECT(polls <= 10);
+}
+
 TEST(PollPastTheLastRecordGivesNothingAndStaysThere) {
   Fixture fixture(2);
   const auto pipeline = fixture.Open(Range(0, -1));

@@ -149,6 +149,13 @@ Status Consumer::Seek(const std::string& topic, int32_t partition, int64_t offse
                        what + ": " + api_->rd_kafka_err2str(list->elems[0].err));
 }
 
+int64_t Consumer::LastKnownHigh(const std::string& topic, int32_t partition) {
+  int64_t low = -1;
+  int64_t high = -1;
+  api_->rd_kafka_get_watermark_offsets(client_.get(), topic.c_str(), partition, &low, &high);
+  return high;
+}
+
 // Without it, an offset query cannot tell a missing partition from brokers that do not answer.
 Status Consumer::CheckPartition(const std::string& topic, int32_t partition,
                                 std::chrono::milliseconds timeout) {

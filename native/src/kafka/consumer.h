@@ -60,6 +60,8 @@ class Consumer {
   // queue drops it. kState: the partition is not being fetched (yet).
   Status Seek(const std::string& topic, int32_t partition, int64_t offset);
 
+  // The high watermark that came with the newest records; negative before the first. Asks nobody.
+  int64_t LastKnownHigh(const std::string& topic, int32_t partition);
   Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,
                                 std::chrono::milliseconds timeout);
 

@@ -149,6 +149,7 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_event_error, int, (rd_kafka_event_t*))                                                \
   X(rd_kafka_event_error_string, const char*, (rd_kafka_event_t*))                                 \
   X(rd_kafka_event_ListOffsets_result, const rd_kafka_ListOffsets_result_t*, (rd_kafka_event_t*))  \
+  X(rd_kafka_get_watermark_offsets, int, (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*))  \
   X(rd_kafka_consume_batch_queue, ptrdiff_t,                                                       \
     (rd_kafka_queue_t*, int, rd_kafka_message_t**, size_t))                                        \
   X(rd_kafka_message_destroy, void, (rd_kafka_message_t*))                                         \
