@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import ray
 
 from bench.job import PREFETCH_BYTES, Job
@@ -57,13 +59,14 @@ def _measure(job: Job, rounds: int) -> None:
         ray.get(reader.status.options(concurrency_group="control").remote())
         start = time.perf_counter()
         opening = reader.open.options(concurrency_group="data").remote(plan, assignment)
-        answer = reader.next_batch.options(num_returns=2, concurrency_group="data").remote(5.0)
-        batch, info = ray.get(answer)
+        answer = reader.next_batch.options(num_returns=2, concurrency_group="data").remote()
+        batch, pickled = ray.get(answer)
+        info = pickle.loads(pickled)
         if isinstance(info, BatchInfo) and info.inline is not None:
             batch = read_inline(info.inline)
         elapsed = time.perf_counter() - start
         ray.get(opening)
-        if batch is None:
+        if not isinstance(batch, pa.RecordBatch):
             raise RuntimeError(f"first batch: there is none: {info}")
         if number:
             print(elapsed, flush=True)

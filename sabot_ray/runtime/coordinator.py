@@ -7,6 +7,7 @@ in the object store; what passes here is a small description of each batch.
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from sabot_ray.errors import (
 from sabot_ray.kafka.metadata import OffsetRange
 from sabot_ray.runtime.reader import (
     ACTOR_OPTIONS,
+    LONG_POLL_S,
     Assignment,
     BatchInfo,
     Failure,
@@ -36,8 +38,6 @@ from sabot_ray.types import SourceStats, TopicPartition
 
 logger = logging.getLogger("sabot_ray.runtime")
 
-#: How long a reader waits for a row before it answers with none, in seconds.
-LONG_POLL_S = 1.0
 #: A reader that is later than this is asked whether it is alive, in seconds.
 OVERDUE_S = 8.0
 #: A reader that does not answer that question in this time is replaced, in seconds.
@@ -48,6 +48,9 @@ OPEN_TIMEOUT_S = 30.0
 MAX_DEATHS_WITHOUT_PROGRESS = 5
 #: Most calls that a reader has outstanding.
 MAX_OUTSTANDING = 4
+#: A reader whose last range is shorter has caught up with the log: one call at a time then gathers
+#: what comes meanwhile, where more of them would each fetch a record. In offsets.
+_SHORT_RANGE = 1000
 #: Longest time that `Coordinator.next` blocks in one go, so that the watchdog runs, in seconds.
 _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
@@ -117,6 +120,7 @@ class _ReaderHandle:
         self.epoch = 0
         self.calls: deque[_Call] = deque()
         self.ended = progress.range.is_empty
+        self.has_caught_up = False
         # When the oldest call became the oldest: what the watchdog goes by.
         self.waiting_since = 0.0
         self.ping: tuple[ray.ObjectRef[Any], float] | None = None
@@ -198,12 +202,14 @@ class Coordinator:
         """
         self._unacknowledged_bytes = unacknowledged_bytes
         deadline = time.monotonic() + timeout_s
+        self._top_up()
         while not self._routed:
             if self.is_finished:
                 return None
-            self._top_up()
             self._collect(min(max(deadline - time.monotonic(), 0.0), _SLICE_S))
             self._watch()
+            # Now, so that readers go on while the caller is busy with what they gave.
+            self._top_up()
             if not self._routed and time.monotonic() >= deadline:
                 return None
         reader, routed = self._routed.popleft()
@@ -322,9 +328,10 @@ class Coordinator:
                 batches = sum(call.batch is not None for call in reader.calls)
                 room = asked + held + self._batch_bytes <= self._budget
                 # A budget smaller than the smallest batches must not stop everything.
-                if batches >= self._outstanding or not (room or (batches == 0 and held == 0)):
+                most = 1 if reader.has_caught_up else self._outstanding
+                if batches >= most or not (room or (batches == 0 and held == 0)):
                     break
-                batch, answer = reader.ask.remote(LONG_POLL_S)
+                batch, answer = reader.ask.remote()
                 if not reader.calls:
                     reader.waiting_since = time.monotonic()
                 reader.calls.append(_Call(answer, batch))
@@ -363,15 +370,17 @@ class Coordinator:
         reader.waiting_since = time.monotonic()
         reader.ping = None
         try:
-            answer: BatchInfo | Failure | None = ray.get(call.answer)
+            answer: Any = ray.get(call.answer)
         except RayTaskError:
             raise
         except RayError as error:
             self._replace(reader, _first_line(error))
             return
+        if call.batch is not None:
+            answer = pickle.loads(answer)
         if isinstance(answer, Failure):
             raise self._error_of(answer, reader)
-        if answer is not None and call.batch is not None:
+        if call.batch is not None:
             self._route(reader, answer, call.batch)
 
     def _route(self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]) -> None:
@@ -390,6 +399,7 @@ class Coordinator:
         if info.next_offset == info.start_offset:
             return
         progress.routed_offset = info.next_offset
+        reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
         self._routed.append((reader, RoutedBatch(info, ref, reader.epoch)))
         self._routed_bytes += info.bytes
