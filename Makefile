@@ -38,7 +38,7 @@ demo: setup  ## Read an embedded Kafka on a local Ray: nothing else is needed
 test: setup servers test-native  ## Run all tests but the long fault injections
 	@$(PYTEST) tests/unit tests/contract tests/kafka tests/ray
 
-# PRESET=asan and PRESET=tsan run them under sanitizers.
+# PRESET=asan runs them under the address and undefined-behaviour sanitizers.
 test-native: setup
 	@cd native && cmake --preset $(PRESET) >/dev/null && cmake --build --preset $(PRESET) >/dev/null
 	@cd native && ctest --preset $(PRESET)

@@ -42,8 +42,8 @@ logger = logging.getLogger("sabot_ray.runtime")
 OVERDUE_S = 8.0
 #: A reader that does not answer that question in this time is replaced, in seconds.
 PING_TIMEOUT_S = 4.0
-#: Longest time from creating a reader until it is open, in seconds.
-OPEN_TIMEOUT_S = 30.0
+#: Longest time from asking Ray for a reader until it runs, in seconds.
+START_TIMEOUT_S = 30.0
 #: A reader that dies this often without progress is given up.
 MAX_DEATHS_WITHOUT_PROGRESS = 5
 #: Most calls that a reader has outstanding.
@@ -117,6 +117,8 @@ class _ReaderHandle:
         self.actor: Any = None
         # The actor's next_batch with its options: making them anew for each call costs.
         self.ask: Any = None
+        # Answered once the actor runs, whatever its `open` is doing.
+        self.started: ray.ObjectRef[Any] | None = None
         self.epoch = 0
         self.calls: deque[_Call] = deque()
         self.ended = progress.range.is_empty
@@ -246,6 +248,10 @@ class Coordinator:
 
     def close(self) -> None:
         """Stop the readers; batches that were not returned are dropped. Idempotent."""
+        self._routed.clear()
+        if not ray.is_initialized():
+            # An iterator that is collected after ray.shutdown(): the readers ended with it.
+            return
         closing = []
         for reader in self._readers:
             reader.calls.clear()
@@ -256,7 +262,6 @@ class Coordinator:
             ray.wait(closing, num_returns=len(closing), timeout=1.0)
         for reader in self._readers:
             self._kill(reader)
-        self._routed.clear()
 
     def _reader_of(self, routed: RoutedBatch) -> _ReaderHandle:
         return next(r for r in self._readers if r.partition == routed.info.partition)
@@ -281,6 +286,7 @@ class Coordinator:
             self._plan_ref, assignment
         )
         reader.calls.append(_Call(opening))
+        reader.started = self._control(reader.actor).status.remote()
         reader.waiting_since = time.monotonic()
 
     def _replace(self, reader: _ReaderHandle, reason: str) -> None:
@@ -411,8 +417,8 @@ class Coordinator:
             if not reader.calls:
                 continue
             waited = now - reader.waiting_since
-            if reader.calls[0].batch is None:
-                if waited > OPEN_TIMEOUT_S:
+            if reader.calls[0].batch is None and not ray.wait([reader.started], timeout=0)[0]:
+                if waited > START_TIMEOUT_S:
                     raise self._not_scheduled(reader)
             elif reader.ping is not None:
                 self._check_ping(reader, now)
@@ -435,7 +441,8 @@ class Coordinator:
         except RayError as error:
             self._replace(reader, _first_line(error))
             return
-        if status.activity == "poll" and status.seconds > OVERDUE_S:
+        patience = {"open": START_TIMEOUT_S, "poll": OVERDUE_S}.get(status.activity)
+        if patience is not None and status.seconds > patience:
             self._replace(reader, f"its source hangs since {status.seconds:.0f} s")
             return
         # User code may take its time.
@@ -454,7 +461,7 @@ class Coordinator:
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return ReaderFailed(
             f"the reader of topic '{reader.partition.topic}' partition "
-            f"{reader.partition.partition} was not started within {OPEN_TIMEOUT_S:g} s: it needs "
+            f"{reader.partition.partition} was not started within {START_TIMEOUT_S:g} s: it needs "
             f"{needs or 'no resources'}, and {free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )

@@ -128,7 +128,8 @@ class ReaderStatus:
     """What a reader is doing.
 
     Attributes:
-        activity: ``"idle"``, ``"poll"`` (in the source) or ``"operators"`` (in user code).
+        activity: ``"idle"``, ``"open"``, ``"poll"`` (in the source) or ``"operators"`` (in user
+            code).
         seconds: For how long.
     """
 
@@ -164,6 +165,7 @@ class Reader:
         Returns:
             What went wrong, for example `BackendUnavailable` on this node; None if nothing did.
         """
+        self._enter("open")
         self._label = f"Reader({assignment.partition})"
         self._plan = plan
         self._assignment = assignment
@@ -175,6 +177,7 @@ class Reader:
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(error)
+        self._enter("idle")
         return self._failure
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:

@@ -7,12 +7,15 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from sabot_ray import ReaderFailed, Stream
 from sabot_ray.kafka.source import Backend
+from sabot_ray.runtime import coordinator
+from sabot_ray.runtime.reader import Assignment, Failure, Reader, ReaderPlan
 from tests.conftest import MakeTopic
 from tests.faults.ledger import SCHEMA, Ledger, Stopwatch, fill
 from tests.faults.processes import frozen, is_alive, readers
@@ -141,6 +144,37 @@ def test_frozen_reader_is_replaced_and_harmless_when_it_thaws(
     ledger.assert_whole([20_000, 20_000])
     assert status.restarts == 1
     assert [part.committed_offset for part in status.partitions] == [20_000, 20_000]
+
+
+@pytest.mark.timeout(120)
+def test_reader_frozen_while_it_opens_is_replaced(
+    broker: KafkaBroker,
+    topic: str,
+    ray_session: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen_once = tmp_path / "frozen"
+
+    class FreezingReader(Reader):
+        def open(self, plan: ReaderPlan, assignment: Assignment) -> Failure | None:
+            if not frozen_once.exists():
+                frozen_once.touch()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return super().open(plan, assignment)
+
+    monkeypatch.setattr(coordinator, "Reader", FreezingReader)
+    fill(broker.bootstrap_servers, topic, 1, 10)
+    ledger = Ledger()
+
+    stream = Stream.from_kafka(broker.bootstrap_servers, topic, schema=SCHEMA, end="latest")
+    with stream.start() as run:
+        for batch in run:
+            ledger.note(batch)
+        assert run.status().restarts == 1
+
+    ledger.assert_whole([10])
+    assert frozen_once.exists()
 
 
 @pytest.mark.timeout(120)
