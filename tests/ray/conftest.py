@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,18 @@ from sabot_ray.kafka.source import Backend
 from tests.servers import KafkaBroker
 
 ReadTopic = Callable[..., Stream]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """For a process with a Ray of its own, which leaves the home directory alone."""
+    return {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "COLUMNS": "100",
+    }
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ print("ended")
 
 
 def test_stream_left_behind_by_a_shutdown_of_ray_is_closed_quietly(
-    broker: KafkaBroker, topic: str
+    broker: KafkaBroker, topic: str, environment: dict[str, str]
 ) -> None:
     fill(broker.bootstrap_servers, topic, 1, 3)
 
@@ -37,6 +37,7 @@ def test_stream_left_behind_by_a_shutdown_of_ray_is_closed_quietly(
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         finished = subprocess.run(
             [sys.executable, "-c", SCRIPT, broker.bootstrap_servers, topic, directory],
+            env=environment,
             capture_output=True,
             text=True,
             timeout=90,
