@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, Final
 
 import pyarrow as pa
@@ -98,8 +98,7 @@ class _Records:
         self.lists: dict[str, list[Any]] = {
             name: [*map(attrgetter(name), records)] for name in attributes
         }
-        keys_and_values = zip(self.lists["key"], self.lists["value"], strict=True)
-        self.sizes = [len(key or b"") + len(value or b"") for key, value in keys_and_values]
+        self.sizes = [*map(add, _lengths(self.lists["key"]), _lengths(self.lists["value"]))]
         self.bytes = sum(self.sizes)
 
     def __len__(self) -> int:
@@ -112,6 +111,13 @@ class _Records:
         sizes = records.sizes[start:stop]
         self.sizes += sizes
         self.bytes += sum(sizes)
+
+
+def _lengths(values: Sequence[bytes | None]) -> list[int]:
+    try:
+        return [*map(len, values)]  # type: ignore[arg-type]
+    except TypeError:
+        return [len(value or b"") for value in values]
 
 
 class AiokafkaSource(StandaloneSource[AiokafkaClient]):

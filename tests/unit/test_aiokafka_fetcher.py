@@ -89,6 +89,35 @@ def test_unpack_uncommitted_leaves_out_control_batches_only():
     assert unpacked(answer, read_committed=False) == [([b"a"], 1), ([], 2), ([], 2)]
 
 
+@pytest.mark.parametrize("count", [256, 600])
+def test_unpack_long_batch_comes_in_short_runs(count):
+    values = [b"%d" % number for number in range(count)]
+    runs = unpacked(fetched(record_batch(5, values, compression=LZ4)), check_crcs=True)
+    assert [value for found, _ in runs for value in found] == values
+    assert max(len(found) for found, _ in runs) == 256
+    read = 5
+    for found, next_offset in runs:
+        read += len(found)
+        assert next_offset == read
+
+
+def test_unpack_record_that_breaks_in_a_later_run_is_an_error_after_the_records_before_it():
+    data = bytearray(record_batch(0, [b"a"] * 300))
+    last = data.rindex(b"name")
+    data[last : last + 4] = b"\xff\xfe\xfd\xfc"
+    runs = unpack(fetched(bytes(data)), "here", read_committed=True, check_crcs=False)
+    found = [(len(records), next_offset) for records, next_offset in (next(runs), next(runs))]
+    assert found == [(256, 256), (43, 299)]
+    with pytest.raises(KafkaError, match="here offset 299: 'utf-8' codec can't decode"):
+        next(runs)
+
+
+def test_unpack_compacted_batch_ends_at_the_offset_after_it():
+    data = bytearray(record_batch(0, [b"a", b"b"]))
+    data[23:27] = (9).to_bytes(4, "big")
+    assert unpacked(fetched(bytes(data))) == [([b"a", b"b"], 10), ([], 10)]
+
+
 def test_unpack_corrupt_batch_is_an_error_after_the_batches_before_it():
     good, bad = record_batch(0, [b"a"]), bytearray(record_batch(1, [b"bbbb"]))
     bad[-3] ^= 1
