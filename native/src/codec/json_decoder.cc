@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "codec/json_fields.h"
 #include "codec/json_scalars.h"
 #include "codec/string_scan.h"
 #include "codec/text_formats.h"
@@ -50,11 +51,6 @@ bool EqualBytes(const char* left, const char* right, size_t size) {
   return true;
 }
 
-bool IsWhiteSpace(char c) {
-  // One comparison for nearly all that is none.
-  return static_cast<unsigned char>(c) <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
-}
-
 bool IsPlainName(std::string_view name) {
   const auto is_letter = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
@@ -64,7 +60,8 @@ bool IsPlainName(std::string_view name) {
                      [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
 }
 
-// What a field adds to the path of its parent.
+}  // namespace
+
 std::string PathStep(std::string_view name) {
   if (IsPlainName(name)) {
     return "." + std::string(name);
@@ -88,100 +85,6 @@ std::string PathStep(std::string_view name) {
   }
   return step + "\"]";
 }
-
-const char* KindOf(char first) {
-  switch (first) {
-    case '{':
-      return "an object";
-    case '[':
-      return "an array";
-    case '"':
-      return "a string";
-    case 't':
-    case 'f':
-      return "a boolean";
-    case 'n':
-      return "null";
-    default:
-      return "a number";
-  }
-}
-
-// A type as pyarrow writes it; only those that can be out of range or too fine.
-const char* TypeName(TypeId type, TimeUnit unit) {
-  static constexpr std::array<const char*, 11> kNumbers = {"bool",   "int8",    "int16",  "int32",
-                                                           "int64",  "uint8",   "uint16", "uint32",
-                                                           "uint64", "float32", "float64"};
-  static constexpr std::array<const char*, 4> kTimestamps = {"timestamp[s]", "timestamp[ms]",
-                                                             "timestamp[us]", "timestamp[ns]"};
-  return type == TypeId::kTimestamp ? kTimestamps.at(static_cast<size_t>(unit))
-                                    : kNumbers.at(static_cast<size_t>(type));
-}
-
-bool IsNumberStart(char first) { return first == '-' || (first >= '0' && first <= '9'); }
-
-}  // namespace
-
-// How a value relates to its column.
-enum class JsonDecoder::Fit : uint8_t {
-  kFits,
-  kOtherKind,
-  kNotInteger,
-  kOutOfRange,
-  kTooFine,
-  kNotInFormat,  // A string that is no timestamp, no base64.
-  kMalformed,    // No JSON.
-};
-
-// How one column is read; `builder` has the class that its type implies.
-struct JsonDecoder::Column {
-  TypeId type;
-  TimeUnit unit;
-  bool has_zone;
-  bool json_text;
-  int depth;  // How many containers enclose a value.
-  ColumnBuilder* builder;
-  std::unique_ptr<Object> object;  // Of a struct.
-  std::unique_ptr<Column> item;    // Of a list, or the value of a map.
-  BytesBuilder* keys = nullptr;    // Of a map.
-
-  template <typename Builder>
-  Builder* As() const {
-    return static_cast<Builder*>(builder);
-  }
-};
-
-// A field name that an object may have, or that was met although it should not.
-struct JsonDecoder::Name {
-  std::string name;
-  // The name and the closing quote, as they stand in a document; for a name that is only ever
-  // written with escapes a byte that no document has.
-  std::string quoted;
-  Column* column = nullptr;  // Null: only validated.
-  bool known = false;
-  std::string path;      // Of an unknown one.
-  uint64_t count = 0;    // Of an unknown one: objects that had it.
-  uint64_t object = 0;   // Number of the last object that had it.
-  Name* next = nullptr;  // What came after it last time.
-};
-
-// The fields of one kind of object: the document or a struct.
-struct JsonDecoder::Object {
-  std::string path;
-  int depth;                   // Of the object itself; the document is 1 deep.
-  std::deque<Name> names;      // Addresses stay.
-  std::vector<Name*> columns;  // Those to build, in order.
-  std::vector<std::unique_ptr<Column>> owned;
-  std::unordered_map<std::string_view, Name*> by_name;
-  Name* first = nullptr;  // What came first last time.
-  uint64_t count = 0;     // Objects so far: a number for each.
-};
-
-// A field as it stands in the document.
-struct JsonDecoder::Member {
-  std::string key;
-  const uint32_t* value;
-};
 
 JsonDecoder::JsonDecoder(const std::vector<Field>& fields,
                          const std::vector<ColumnBuilder*>& columns, bool refuse_unknown)
@@ -428,7 +331,7 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
   return Fit::kFits;
 }
 
-inline const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* fit) {
+const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* fit) {
   const char first = *at;
   *fit = Fit::kOtherKind;
   switch (column.type) {
@@ -527,6 +430,14 @@ void JsonDecoder::AppendJsonText(const Column& column, std::string_view text) {
     }
   }
   builder->Commit(static_cast<size_t>(out - begin));
+}
+
+bool JsonDecoder::ValidateString(std::string_view contents) {
+  if (contents.find('\\') == std::string_view::npos) {
+    return true;
+  }
+  scratch_.resize(contents.size());
+  return Unescape(contents, scratch_.data()) >= 0;
 }
 
 // --- the fast way --------------------------------------------------------------------------------
@@ -775,285 +686,6 @@ const char* JsonDecoder::FastSkip(const char* at, int depth_left) {
     }
     at = SkipSpace(at + 1);
   }
-}
-
-// --- the exact way -------------------------------------------------------------------------------
-
-JsonDecoder::Token JsonDecoder::Fail(std::string reason) {
-  failure_ = {"", std::move(reason)};
-  return nullptr;
-}
-
-// A number, `true`, `false`, `null`, or what is none of them: up to the white space before the next
-// token.
-std::string_view JsonDecoder::Scalar(Token at) const {
-  const char* const begin = text_ + at[0];
-  const char* end = text_ + at[1];
-  while (end != begin && IsWhiteSpace(end[-1])) {
-    --end;
-  }
-  return {begin, static_cast<size_t>(end - begin)};
-}
-
-// Between a string's closing quote and the next token is only white space.
-std::string_view JsonDecoder::StringContents(Token at) const {
-  std::string_view string = Scalar(at);
-  string.remove_prefix(1);
-  string.remove_suffix(1);
-  return string;
-}
-
-bool JsonDecoder::ValidateString(std::string_view contents) {
-  if (contents.find('\\') == std::string_view::npos) {
-    return true;
-  }
-  scratch_.resize(contents.size());
-  return Unescape(contents, scratch_.data()) >= 0;
-}
-
-// Checks the value by the grammar, however deep it is; `deepest` gets the containers of its deepest
-// value.
-JsonDecoder::Token JsonDecoder::Validate(Token at, int* deepest) {
-  const auto is_scalar = [this](Token scalar) {
-    const std::string_view token = Scalar(scalar);
-    if (!IsNumberStart(token.front())) {
-      return token == "true" || token == "false" || token == "null";
-    }
-    const char* behind = token.data();
-    const char* const end = behind + token.size();
-    double ignored;
-    return ReadDouble(&behind, end, &ignored) == NumberResult::kOk && behind == end;
-  };
-
-  containers_.clear();
-  for (;;) {
-    const char first = TokenAt(at);
-    bool opened = false;
-    if (first == '{' || first == '[') {
-      ++at;
-      containers_.push_back(first);
-      *deepest = std::max(*deepest, static_cast<int>(containers_.size()));
-      opened = TokenAt(at) != (first == '{' ? '}' : ']');
-      if (!opened) {
-        ++at;
-        containers_.pop_back();
-      }
-    } else if (first == '\0' ||
-               !(first == '"' ? ValidateString(StringContents(at)) : is_scalar(at))) {
-      return nullptr;
-    } else {
-      ++at;
-    }
-    while (!opened) {
-      if (containers_.empty()) {
-        return at;
-      }
-      const char next = TokenAt(at++);
-      if (next == ',') {
-        break;
-      }
-      if (next != (containers_.back() == '{' ? '}' : ']')) {
-        return nullptr;
-      }
-      containers_.pop_back();
-    }
-    if (containers_.back() == '{') {
-      if (TokenAt(at) != '"' || TokenAt(at + 1) != ':' || !ValidateString(StringContents(at))) {
-        return nullptr;
-      }
-      at += 2;
-    }
-  }
-}
-
-JsonDecoder::Token JsonDecoder::SkipValidated(Token at) const {
-  int depth = 0;
-  do {
-    const char c = text_[*at++];
-    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
-  } while (depth > 0);
-  return at;
-}
-
-bool JsonDecoder::ExactDocument() {
-  const Token begin = tokens_.begin();
-  int deepest = 0;
-  if (Validate(begin, &deepest) != tokens_.end()) {
-    return Fail("malformed JSON") != nullptr;
-  }
-  if (deepest > kMaxDepth) {
-    return Fail("nested deeper than 128 levels") != nullptr;
-  }
-  const char first = TokenAt(begin);
-  if (first != '{') {
-    return Fail(std::string("expected an object, found ") + KindOf(first)) != nullptr;
-  }
-  return ExactObject(root_.get(), begin) != nullptr;
-}
-
-// Reads the keys of the object at `at`, which moves behind it, and where their values are; the last
-// of equal keys counts, in the place of the first.
-std::vector<JsonDecoder::Member> JsonDecoder::ReadMembers(Token* at) const {
-  std::vector<Member> members;
-  std::unordered_map<std::string, size_t> places;
-  Token token = *at + 1;
-  while (text_[*token] != '}') {
-    if (text_[*token] == ',') {
-      ++token;
-    }
-    const std::string_view contents = StringContents(token);
-    std::string key(contents.size(), '\0');
-    key.resize(static_cast<size_t>(Unescape(contents, key.data())));
-    token += 2;
-    const auto [place, is_new] = places.emplace(key, members.size());
-    if (is_new) {
-      members.push_back({std::move(key), token});
-    } else {
-      members[place->second].value = token;
-    }
-    token = SkipValidated(token);
-  }
-  *at = token + 1;
-  return members;
-}
-
-JsonDecoder::Token JsonDecoder::ExactObject(Object* object, Token at) {
-  const std::vector<Member> members = ReadMembers(&at);
-  const uint64_t number = ++object->count;
-  for (const Member& member : members) {
-    Name* name = FindName(object, member.key);
-    Token behind = member.value;
-    if (name == nullptr || !name->known) {
-      if (refuse_unknown_) {
-        behind = Fail("unknown field");
-      } else if (name != nullptr) {
-        unknown_met_.push_back(name);
-      }
-    } else if (name->column != nullptr) {
-      name->object = number;
-      behind = ExactValue(*name->column, member.value);
-    }
-    if (behind == nullptr) {
-      failure_.field.insert(0, PathStep(member.key));
-      return nullptr;
-    }
-  }
-  for (const Name* name : object->columns) {
-    if (name->object != number) {
-      name->column->builder->AppendNull();
-    }
-  }
-  return at;
-}
-
-JsonDecoder::Token JsonDecoder::FailKind(const Column& column, Token at) {
-  std::string expected;
-  switch (column.type) {
-    case TypeId::kBool:
-      expected = "a boolean";
-      break;
-    case TypeId::kFloat32:
-    case TypeId::kFloat64:
-      expected = "a number";
-      break;
-    case TypeId::kString:
-    case TypeId::kBinary:
-    case TypeId::kTimestamp:
-      expected = "a string";
-      break;
-    case TypeId::kStruct:
-    case TypeId::kMap:
-      expected = "an object";
-      break;
-    case TypeId::kList:
-      expected = "an array";
-      break;
-    default:
-      expected = "an integer";
-  }
-  return Fail("expected " + expected + ", found " + KindOf(TokenAt(at)));
-}
-
-JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
-  const char first = TokenAt(at);
-  if (first == 'n') {
-    column.builder->AppendNull();
-    return at + 1;
-  }
-  if (column.json_text) {
-    const Token behind = SkipValidated(at);
-    const size_t size = *behind - *at;
-    AppendJsonText(column, {text_ + *at, size});
-    return behind;
-  }
-  switch (column.type) {
-    case TypeId::kStruct:
-      if (first != '{') {
-        return FailKind(column, at);
-      }
-      at = ExactObject(column.object.get(), at);
-      if (at != nullptr) {
-        column.As<StructBuilder>()->Commit();
-      }
-      return at;
-    case TypeId::kList:
-      return first == '[' ? ExactList(column, at) : FailKind(column, at);
-    case TypeId::kMap:
-      return first == '{' ? ExactMap(column, at) : FailKind(column, at);
-    default:
-      break;
-  }
-  Fit fit;
-  AppendLeaf(column, text_ + *at, &fit);
-  switch (fit) {
-    case Fit::kFits:
-      return at + 1;
-    case Fit::kOtherKind:
-      return FailKind(column, at);
-    case Fit::kNotInteger:
-      return Fail("expected an integer, found a number with a fraction or an exponent");
-    case Fit::kOutOfRange:
-      return Fail(std::string("out of range for ") + TypeName(column.type, column.unit));
-    case Fit::kTooFine:
-      return Fail(std::string("finer than ") + TypeName(column.type, column.unit));
-    case Fit::kNotInFormat:
-      return Fail(column.type == TypeId::kBinary ? "not canonical base64"
-                  : column.has_zone              ? "not an RFC 3339 timestamp"
-                                                 : "not a timestamp without an offset");
-    case Fit::kMalformed:
-      break;
-  }
-  return Fail("malformed JSON");
-}
-
-JsonDecoder::Token JsonDecoder::ExactList(const Column& column, Token at) {
-  ++at;
-  for (size_t index = 0; text_[*at] != ']'; ++index) {
-    if (text_[*at] == ',') {
-      ++at;
-    }
-    at = ExactValue(*column.item, at);
-    if (at == nullptr) {
-      failure_.field.insert(0, "[" + std::to_string(index) + "]");
-      return nullptr;
-    }
-  }
-  column.As<ListBuilder>()->Commit();
-  return at + 1;
-}
-
-JsonDecoder::Token JsonDecoder::ExactMap(const Column& column, Token at) {
-  auto* map = column.As<ListBuilder>();
-  for (const Member& member : ReadMembers(&at)) {
-    column.keys->Append(member.key);
-    if (ExactValue(*column.item, member.value) == nullptr) {
-      failure_.field.insert(0, PathStep(member.key));
-      return nullptr;
-    }
-    static_cast<StructBuilder*>(map->items())->Commit();
-  }
-  map->Commit();
-  return at;
 }
 
 }  // namespace sabot
