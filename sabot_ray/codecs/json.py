@@ -9,6 +9,7 @@ are left, and these are read token by token. Only the second way decides what is
 from __future__ import annotations
 
 import binascii
+import gc
 import itertools
 import re
 import struct
@@ -478,7 +479,7 @@ def _reader(column: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
 # --- the decoder ---------------------------------------------------------------------------------
 
 # A run of values of about this size, as Python objects, stays in the processor's cache while its
-# columns are built, and is gone again before the garbage collector promotes it.
+# columns are built.
 _RUN_BYTES: Final = 160 << 10
 # Halving stops here.
 _FEW: Final = 8
@@ -559,6 +560,19 @@ class JsonDecoder:
             result.unknown.update(met)
 
     def _columns(self, values: Sequence[bytes | None]) -> tuple[list[pa.Array[Any]], Counter[str]]:
+        # Nested documents are so many objects that the garbage collector would look at them, and
+        # then at the whole process, while they live; they hold no cycles and are gone on return.
+        # Only who found it enabled may disable it: threads that overlap leave it as it was.
+        enabled = gc.isenabled()
+        try:
+            if enabled:
+                gc.disable()
+            return self._build(values)
+        finally:
+            if enabled:
+                gc.enable()
+
+    def _build(self, values: Sequence[bytes | None]) -> tuple[list[pa.Array[Any]], Counter[str]]:
         try:
             documents = [{} if value is None else orjson.loads(value) for value in values]
         except orjson.JSONDecodeError:

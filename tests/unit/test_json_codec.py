@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import pyarrow as pa
+import pytest
 
 from sabot_ray.codecs.json import Decoded, JsonCodec, JsonDecoder, Rejected
 from sabot_ray.schema import JSON_TEXT_METADATA
@@ -53,3 +55,37 @@ def test_json_decoder_without_columns_still_validates() -> None:
     decoded = decoder.decode([b'{"a":"x"}', b"{", b'{"j":1}'])
 
     assert decoded == Decoded([], [0, 2], [Rejected(1, "$", "malformed JSON")], {})
+
+
+def test_json_decoder_of_many_nested_objects_causes_no_garbage_collection() -> None:
+    schema = pa.schema({"a": pa.struct({"b": pa.list_(pa.int64())})})
+    decoder = JsonDecoder(JsonCodec(schema), schema.names)
+    values = [b'{"a":{"b":[1]}}'] * 1000
+    collected: list[str] = []
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        collected.append(phase)
+
+    # From here on every 700 objects are a reason, a run of these values has 3000.
+    gc.collect()
+    gc.callbacks.append(count)
+    try:
+        decoded = decoder.decode(values)
+    finally:
+        gc.callbacks.remove(count)
+    assert len(decoded.rows) == 1000
+    assert collected == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("value", [b'{"a":1}', b'{"a":'])
+def test_json_decoder_leaves_the_garbage_collector_as_it_was(value: bytes, enabled: bool) -> None:
+    schema = pa.schema({"a": pa.int64()})
+    decoder = JsonDecoder(JsonCodec(schema), schema.names)
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        decoder.decode([value])
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
