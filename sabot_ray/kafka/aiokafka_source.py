@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add, attrgetter
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
@@ -90,27 +90,36 @@ class _Records:
     garbage collector than everything else; bytes and integers are nothing to it.
 
     Args:
-        attributes: Which attributes of aiokafka's records are wanted.
-        records: The records.
+        lists: The values of each attribute, key and value among them.
     """
 
-    def __init__(self, attributes: Iterable[str], records: Sequence[Any] = ()) -> None:
-        self.lists: dict[str, list[Any]] = {
-            name: [*map(attrgetter(name), records)] for name in attributes
-        }
-        self.sizes = [*map(add, _lengths(self.lists["key"]), _lengths(self.lists["value"]))]
-        self.bytes = sum(self.sizes)
+    def __init__(self, lists: dict[str, list[Any]]) -> None:
+        self.lists = lists
+        self.bytes = sum(self.sizes())
+
+    @classmethod
+    def of(cls, attributes: Iterable[str], records: Sequence[Any] = ()) -> Self:
+        """Take the attributes from aiokafka's records."""
+        return cls({name: [*map(attrgetter(name), records)] for name in attributes})
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.lists["value"])
 
-    def extend(self, records: _Records, start: int, stop: int) -> None:
-        """Add the records from index ``start`` to ``stop``."""
+    def sizes(self) -> Iterator[int]:
+        """Return the length of each record's key and value together."""
+        return map(add, _lengths(self.lists["key"]), _lengths(self.lists["value"]))
+
+    def part(self, start: int, stop: int) -> _Records:
+        """Return the records from index ``start`` to ``stop``, or to the last one."""
+        if not start and stop >= len(self):
+            return self
+        return _Records({name: values[start:stop] for name, values in self.lists.items()})
+
+    def extend(self, records: _Records) -> None:
+        """Add records."""
         for name, values in self.lists.items():
-            values += records.lists[name][start:stop]
-        sizes = records.sizes[start:stop]
-        self.sizes += sizes
-        self.bytes += sum(sizes)
+            values += records.lists[name]
+        self.bytes += records.bytes
 
 
 def _lengths(values: Sequence[bytes | None]) -> list[int]:
@@ -157,7 +166,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         # Raised at every poll from now on.
         self._error: DecodeError | KafkaError | None = None
         # What is at hand: the rest of a record batch, the offset after it, and later batches.
-        self._at_hand = _Records(self._attributes)
+        self._at_hand = _Records.of(self._attributes)
         self._taken = 0
         self._at_hand_end = offset
         self._batches: Iterator[tuple[list[Any], int]] = iter(())
@@ -192,7 +201,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         """See `PartitionSource.poll`."""
         begin = self._position
         deadline = time.monotonic() + timeout_s
-        taken = _Records(self._attributes)
+        taken = _Records.of(self._attributes)
         while (
             not (self._closed or self._error or self._is_at_end())
             and len(taken) < max_rows
@@ -247,26 +256,24 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
                 for record in records
                 if record.offset >= self._position and (end is None or record.offset < end)
             ]
-        self._at_hand = _Records(self._attributes, records)
+        self._at_hand = _Records.of(self._attributes, records)
         self._taken = 0
         if not records:
             self._move_to(max(self._position, self._at_hand_end))
         return True
 
     def _take(self, taken: _Records, max_rows: int) -> None:
-        start = self._taken
-        stop = min(start + max_rows - len(taken), len(self._at_hand))
-        sizes = self._at_hand.sizes[start:stop]
-        if taken.bytes + sum(sizes) > self._spec.max_batch_bytes:
+        part = self._at_hand.part(self._taken, self._taken + max_rows - len(taken))
+        if taken.bytes + part.bytes > self._spec.max_batch_bytes:
             # The record that reaches the limit is the last one.
-            reached = list(itertools.accumulate(sizes, initial=taken.bytes))
-            stop = start + bisect_left(reached, self._spec.max_batch_bytes)
-        taken.extend(self._at_hand, start, stop)
-        self._taken = stop
-        if stop == len(self._at_hand):
+            reached = list(itertools.accumulate(part.sizes(), initial=taken.bytes))
+            part = part.part(0, bisect_left(reached, self._spec.max_batch_bytes))
+        taken.extend(part)
+        self._taken += len(part)
+        if self._taken == len(self._at_hand):
             self._move_to(self._at_hand_end)
         else:
-            self._move_to(self._at_hand.lists["offset"][stop - 1] + 1)
+            self._move_to(part.lists["offset"][-1] + 1)
 
     def _batch(self, taken: _Records) -> pa.RecordBatch:
         """Decode what was taken; a bad record is where the source stands still from then on."""
@@ -311,15 +318,16 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         if not consumed:
             return
         self._unknown_fields.update(unknown_fields)
+        counted = taken.part(0, consumed)
         before = self._stats
         # One assignment, so that another thread never sees half of it.
         self._stats = SourceStats(
             records=before.records + consumed,
-            bytes=before.bytes + sum(taken.sizes[:consumed]),
+            bytes=before.bytes + counted.bytes,
             decode_errors=before.decode_errors + len(errors),
             last_decode_error=errors[-1].message if errors else before.last_decode_error,
             unknown_fields=dict(self._unknown_fields) if unknown_fields else before.unknown_fields,
-            tombstones=before.tombstones + taken.lists["value"][:consumed].count(None),
+            tombstones=before.tombstones + counted.lists["value"].count(None),
         )
 
     def _metadata_column(self, name: str, taken: _Records, rows: Sequence[int]) -> pa.Array[Any]:
