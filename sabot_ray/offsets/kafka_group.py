@@ -22,16 +22,13 @@ import confluent_kafka
 import confluent_kafka.admin
 from confluent_kafka import KafkaException
 
-from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced, KafkaError
+from sabot_ray.errors import CommitFailed, ConfigError, Fenced, KafkaError
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import client_logger, committed_offsets, kafka_error
-from sabot_ray.offsets.store import Offsets
+from sabot_ray.offsets.store import JOIN_TIMEOUT_S, Offsets, not_joined, taken_over
 from sabot_ray.types import TopicPartition
 
 logger = logging.getLogger("sabot_ray.offsets")
-
-#: Longest time to wait for the group's coordinator when joining, in seconds.
-JOIN_TIMEOUT_S = 25.0
 
 #: Longest time to wait for one answer about the group, in seconds.
 _LOOK_TIMEOUT_S = 5.0
@@ -108,11 +105,7 @@ class KafkaGroupStore:
             if self._failure is not None:
                 raise self._failure
             if not self._joined:
-                raise BrokerUnavailable(
-                    f"{self._where}: no group coordinator let us join within {JOIN_TIMEOUT_S:g} s; "
-                    "are the brokers up, and may these credentials READ the group?",
-                    retriable=True,
-                )
+                raise not_joined(self._where, JOIN_TIMEOUT_S)
             assert self._committed is not None
             return {TopicPartition(self._topic, p): o for p, o in self._committed.items()}
 
@@ -167,10 +160,7 @@ class KafkaGroupStore:
         raise CommitFailed(found.message, found.code, found.name, retriable=passing)
 
     def _fenced(self, reason: str) -> Fenced:
-        return Fenced(
-            f"{self._where}: another driver took over stream '{self._stream_id}' ({reason}); this "
-            "one stops reading and will not commit any more",
-        )
+        return taken_over(self._where, self._stream_id, reason)
 
     def _fail(self, error: Exception) -> None:
         with self._changed:

@@ -39,11 +39,8 @@ from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
 from sabot_ray.kafka.aiokafka_errors import from_code
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.offsets.store import Offsets
+from sabot_ray.offsets.store import JOIN_TIMEOUT_S, Offsets, not_joined, taken_over
 from sabot_ray.types import TopicPartition
-
-#: Longest time to wait for the group's coordinator when joining, in seconds.
-JOIN_TIMEOUT_S: Final = 25.0
 
 _MAX_BACKOFF_S: Final = 1.0
 _BROKERS_RETENTION: Final = -1
@@ -110,11 +107,7 @@ class AiokafkaGroupStore:
         try:
             committed = self._loop.run(self._acquire(), timeout_s=JOIN_TIMEOUT_S)
         except BrokerUnavailable:
-            raise BrokerUnavailable(
-                f"{self._where}: no group coordinator let us join within {JOIN_TIMEOUT_S:g} s; are "
-                "the brokers up, and may these credentials READ the group?",
-                retriable=True,
-            ) from None
+            raise not_joined(self._where, JOIN_TIMEOUT_S) from None
         return {TopicPartition(self._topic, p): offset for p, offset in committed.items()}
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
@@ -326,10 +319,7 @@ class AiokafkaGroupStore:
         return [partition for topic, partition in assigned if topic == self._topic]
 
     def _fenced(self, reason: str) -> Fenced:
-        return Fenced(
-            f"{self._where}: another driver took over stream '{self._stream_id}' ({reason}); this "
-            "one stops reading and will not commit any more"
-        )
+        return taken_over(self._where, self._stream_id, reason)
 
     def _shared(self, reason: str) -> ConfigError:
         return ConfigError(

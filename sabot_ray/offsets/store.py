@@ -1,13 +1,17 @@
-"""Where a stream's progress is kept: the protocol."""
+"""Where a stream's progress is kept: the protocol, and what its implementations share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
+from sabot_ray.errors import BrokerUnavailable, Fenced
 from sabot_ray.types import TopicPartition
 
 Offsets = Mapping[TopicPartition, int]
+
+#: Longest time to wait for the group's coordinator when joining, in seconds.
+JOIN_TIMEOUT_S: Final = 25.0
 
 
 class OffsetStore(Protocol):
@@ -40,3 +44,21 @@ class OffsetStore(Protocol):
 
     def close(self) -> None:
         """Give up the ownership. Idempotent."""
+
+
+def not_joined(where: str, timeout_s: float) -> BrokerUnavailable:
+    """Build the error of a group that did not let its owner join in time."""
+    return BrokerUnavailable(
+        f"{where}: no group coordinator let us join within {timeout_s:g} s; are the brokers up, "
+        "may these credentials READ the group, or does another consumer take part in it that does "
+        "not poll, and holds up the joining until its max.poll.interval.ms is over?",
+        retriable=True,
+    )
+
+
+def taken_over(where: str, stream_id: str, reason: str) -> Fenced:
+    """Build the error of an owner that was replaced; ``reason`` says how this was noticed."""
+    return Fenced(
+        f"{where}: another driver took over stream '{stream_id}' ({reason}); this one stops "
+        "reading and will not commit any more"
+    )

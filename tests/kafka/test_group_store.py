@@ -128,8 +128,9 @@ def test_acquire_with_more_partitions_than_before_owns_all(
     store.commit(at(topic, 1, 2, 3, 4), timeout_s=10)
 
 
-def test_acquire_group_with_other_consumers_is_refused(broker, make_topic, open_store, store_class):
-    topic = make_topic(partitions=2)
+@contextlib.contextmanager
+def other_consumer(broker, topic):
+    """A consumer that has joined the group of `open_store`; it answers only while it polls."""
     other = confluent_kafka.Consumer(
         {
             "bootstrap.servers": broker.bootstrap_servers,
@@ -137,27 +138,48 @@ def test_acquire_group_with_other_consumers_is_refused(broker, make_topic, open_
             "heartbeat.interval.ms": 200,
         }
     )
-    other.subscribe([topic])
-    deadline = time.monotonic() + 20
-    while not other.assignment():
-        other.poll(0.1)
-        assert time.monotonic() < deadline
+    try:
+        other.subscribe([topic])
+        deadline = time.monotonic() + 20
+        while not other.assignment():
+            other.poll(0.1)
+            assert time.monotonic() < deadline
+        yield other
+    finally:
+        other.close()
+
+
+def test_acquire_group_with_other_consumers_is_refused(broker, make_topic, open_store, store_class):
+    topic = make_topic(partitions=2)
     store = open_store(store_class, topic, (0, 1))
     stop = threading.Event()
 
-    def poll() -> None:
+    def poll(consumer) -> None:
         while not stop.is_set():
-            other.poll(0.1)
+            consumer.poll(0.1)
 
-    polling = threading.Thread(target=poll)
-    polling.start()
-    try:
-        with pytest.raises(ConfigError, match="group_id of its own"):
-            store.acquire()
-    finally:
-        stop.set()
-        polling.join()
-        other.close()
+    with other_consumer(broker, topic) as other:
+        polling = threading.Thread(target=poll, args=(other,))
+        polling.start()
+        try:
+            with pytest.raises(ConfigError, match="group_id of its own"):
+                store.acquire()
+        finally:
+            stop.set()
+            polling.join()
+
+
+def test_acquire_beside_a_consumer_that_does_not_poll_asks_for_it(
+    broker, topic, open_store, monkeypatch, store_class
+):
+    monkeypatch.setattr(f"{store_class.__module__}.JOIN_TIMEOUT_S", 1.0)
+    store = open_store(store_class, topic)
+    with (
+        other_consumer(broker, topic),
+        pytest.raises(BrokerUnavailable, match="does another consumer take part in it") as raised,
+    ):
+        store.acquire()
+    assert raised.value.retriable
 
 
 def test_commit_nothing_asks_nobody(topic, open_store, store_class):
@@ -221,8 +243,7 @@ def test_commit_after_an_expired_session_and_another_owner_is_fenced(broker, top
 
 
 def test_acquire_without_broker_is_an_error_in_time(open_store, monkeypatch, store_class):
-    module = "sabot_ray.offsets." + store_class.__module__.rpartition(".")[2]
-    monkeypatch.setattr(f"{module}.JOIN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(f"{store_class.__module__}.JOIN_TIMEOUT_S", 1.0)
     store = open_store(store_class, "test", servers=f"127.0.0.1:{servers.free_ports(1)[0]}")
     with pytest.raises(BrokerUnavailable, match="no group coordinator let us join within 1 s"):
         store.acquire()
