@@ -13,6 +13,13 @@ from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import trace
 from sabot_ray.kafka.backend import choose_backend
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.options import (
+    check_number,
+    check_source_options,
+    checked_start,
+    checked_text,
+    checked_topic,
+)
 from sabot_ray.runtime.operators import FilterExpression, FilterFunction, Map, Operator, Select
 from sabot_ray.runtime.plan import SourceOptions, resolve_schema
 from sabot_ray.runtime.run import BatchRef, StreamRun
@@ -134,39 +141,29 @@ class Stream:
         else:
             config = KafkaConfig(bootstrap_servers, **kafka_settings)
         chosen = choose_backend(use_cpp=use_cpp, backend=backend)
-        if start is None:
-            start = "committed" if group_id is not None else "earliest"
-        _check_choice("tombstones", tombstones, ("keep", "skip"))
-        _check_choice(
-            "unknown_fields", unknown_fields, ("ignore", "fail"), not_yet=("rescue", "evolve")
+        group_id = checked_text("group_id", group_id)
+        start = checked_start(start, group_id)
+        check_source_options(
+            end=end,
+            tombstones=tombstones,
+            unknown_fields=unknown_fields,
+            error_handling_policy=error_handling_policy,
+            max_batch_bytes=max_batch_bytes,
+            linger_s=linger_s,
         )
-        _check_choice(
-            "error_handling_policy",
-            error_handling_policy,
-            ("fail", "skip"),
-            not_yet=("retry", "dead_letter"),
-        )
-        _check_bound("start", start, ("committed", "earliest", "latest"))
-        if end is not None:
-            _check_bound("end", end, ("latest",))
-        if start == "committed" and group_id is None:
-            raise ConfigError("start='committed' needs a group_id")
         if stream_id is not None and group_id is None:
             raise ConfigError("stream_id names a stream within a group: pass group_id, too")
-        _check_number("batch_size", batch_size, 1)
-        _check_number("max_batch_bytes", max_batch_bytes, 1024)
-        _check_number("memory_per_reader", memory_per_reader, 16 * _MIB)
-        _check_number("sample_records", sample_records, 1)
+        check_number("batch_size", batch_size, 1)
+        check_number("memory_per_reader", memory_per_reader, 16 * _MIB)
+        check_number("sample_records", sample_records, 1)
         if max_in_flight_bytes is not None:
-            _check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
-        if not isinstance(linger_s, int | float) or not 0 <= linger_s <= 60:
-            raise ConfigError(f"linger_s: expected seconds from 0 to 60, found {linger_s!r}")
+            check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
         return cls(
             SourceOptions(
                 config=config,
-                topic=_checked_topic(topic),
-                group_id=_checked_text("group_id", group_id),
-                stream_id=_checked_text("stream_id", stream_id),
+                topic=checked_topic(topic),
+                group_id=group_id,
+                stream_id=checked_text("stream_id", stream_id),
                 backend=chosen,
                 schema=None if schema is None else check_value_schema(schema),
                 start=start,
@@ -301,7 +298,7 @@ class Stream:
         Returns:
             A batch of at most ``n`` rows, fewer where a bounded stream has no more.
         """
-        _check_number("n", n, 1)
+        check_number("n", n, 1)
         batches: list[pa.RecordBatch] = []
         missing = n
         with self._look() as run:
@@ -353,56 +350,6 @@ def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _no_rows(run: StreamRun) -> pa.RecordBatch:
     # A map that never saw a row gives columns that nobody knows.
     return pa.RecordBatch.from_pylist([], run.schema or pa.schema([]))
-
-
-def _check_choice(
-    option: str, value: object, choices: tuple[str, ...], *, not_yet: tuple[str, ...] = ()
-) -> None:
-    if value in not_yet:
-        raise ConfigError(f"{option}='{value}' is not available yet")
-    if value not in choices:
-        raise ConfigError(f"{option}: {value!r} is not one of {', '.join(map(repr, choices))}")
-
-
-def _check_bound(option: str, value: object, names: tuple[str, ...]) -> None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ConfigError(f"{option}: an offset is not negative, found {value}")
-    elif isinstance(value, str) or value is None:
-        _check_choice(option, value, names)
-    else:
-        raise ConfigError(
-            f"{option}: {type(value).__name__} is not available yet; give an offset or one of "
-            f"{', '.join(map(repr, names))}"
-        )
-
-
-def _check_number(option: str, value: object, minimum: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{option}: expected int, found {type(value).__name__}")
-    if value < minimum:
-        raise ConfigError(f"{option}: {value} is below the minimum {minimum}")
-
-
-def _checked_text(option: str, value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigError(f"{option}: expected a non-empty string, found {value!r}")
-    return value
-
-
-def _checked_topic(topic: str) -> str:
-    if not isinstance(topic, str):
-        raise ConfigError(
-            f"topic: {type(topic).__name__} is not available yet; give the name of one topic"
-        )
-    if topic.startswith("^"):
-        raise ConfigError("topic: patterns are not available yet; give the name of one topic")
-    legal = topic not in ("", ".", "..") and len(topic) <= 249
-    if not legal or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic):
-        raise ConfigError(
-            f"topic: {topic!r} is no legal name: 1 to 249 of letters, digits, '.', '_' and '-'"
-        )
-    return topic
 
 
 def _metadata_columns(metadata: bool | Sequence[str]) -> tuple[str, ...]:

@@ -91,7 +91,8 @@ def resolve_ranges(
         One range for each partition.
 
     Raises:
-        ConfigError: Nothing is committed and ``auto_offset_reset`` is ``"none"``.
+        ConfigError: ``start`` is none of these, or nothing is committed and ``auto_offset_reset``
+            is ``"none"``.
         DataLoss: The start is not in the log: retention or a re-created topic took it away.
     """
     ranges = {}
@@ -102,10 +103,14 @@ def resolve_ranges(
         elif start == "committed":
             missing.append(partition)
             first = marks.low if auto_offset_reset == "earliest" else marks.last_stable
-        elif isinstance(start, str):
-            first = marks.low if start == "earliest" else marks.last_stable
-        else:
+        elif start == "earliest":
+            first = marks.low
+        elif start == "latest":
+            first = marks.last_stable
+        elif isinstance(start, int):
             first = start
+        else:
+            raise ConfigError(f"start: {start!r} is neither an offset nor the name of one")
         _check_in_log(TopicPartition(topic, partition), first, marks)
         ranges[partition] = OffsetRange(first, _clamped_end(topic, partition, end, marks))
     if missing and auto_offset_reset == "none":

@@ -15,6 +15,13 @@ from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
 from sabot_ray.kafka.metadata import End, OffsetRange, Start, resolve_ranges
+from sabot_ray.kafka.options import (
+    check_number,
+    check_source_options,
+    checked_start,
+    checked_text,
+    checked_topic,
+)
 from sabot_ray.kafka.source import SourceClient, SourceSpec
 from sabot_ray.schema import METADATA_FIELDS, batch_schema, check_columns, check_value_schema
 
@@ -78,6 +85,18 @@ class StandaloneSource(ABC, Generic[_Client]):
             if isinstance(bootstrap_servers, KafkaConfig)
             else KafkaConfig(bootstrap_servers, **kafka_settings)
         )
+        topic, group_id = checked_topic(topic), checked_text("group_id", group_id)
+        check_number("partition_id", partition_id, -1)
+        start = checked_start(start, group_id)
+        check_source_options(
+            end=end,
+            tombstones=tombstones,
+            unknown_fields=unknown_fields,
+            error_handling_policy=error_handling_policy,
+            max_batch_bytes=max_batch_bytes,
+            linger_s=linger_s,
+        )
+        check_number("prefetch_bytes", prefetch_bytes, 1024)
         value_schema = check_value_schema(schema)
         known = pa.schema([*value_schema, *METADATA_FIELDS.values()])
         spec = SourceSpec(
@@ -192,15 +211,13 @@ def _resolve(
     topic: str,
     group_id: str | None,
     partition_id: int,
-    start: Start | None,
+    start: Start,
     end: End,
 ) -> tuple[int, OffsetRange]:
     """Ask the brokers for the partition to read, and turn its bounds into offsets."""
     client = connect_cluster(config)
     try:
         partition = _only_partition(topic, client.partitions(topic), partition_id)
-        if start is None:
-            start = "earliest" if group_id is None else "committed"
         ranges = resolve_ranges(
             topic,
             client.watermarks(topic, [partition]),

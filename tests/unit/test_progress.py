@@ -40,6 +40,11 @@ def test_bounds_become_offsets(bounds: dict[str, Any], expected: dict[int, Any])
     assert ranges(**bounds) == expected
 
 
+def test_start_by_another_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="start: 'earlist' is neither an offset nor"):
+        ranges(start="earlist")
+
+
 def test_end_beyond_the_last_stable_offset_is_clamped(caplog: pytest.LogCaptureFixture) -> None:
     assert ranges(end=95) == {0: (10, 90), 1: (0, 0)}
     assert "partition 0: end 95 is beyond the last stable offset 90" in caplog.text
