@@ -47,6 +47,7 @@ def run_demo(console: Console, *, records: int, partitions: int, use_cpp: bool) 
             TOPIC,
             group_id="processor",
             use_cpp=use_cpp,
+            start="earliest",
             end="latest",
             metadata=["_kafka_partition", "_kafka_offset"],
             schema=_SCHEMA,

@@ -118,13 +118,13 @@ def resolve_ranges(
             f"topic '{topic}' partitions {missing}: nothing is committed and auto_offset_reset is "
             "'none'; give start='earliest' or another start once"
         )
-    # With nothing committed anywhere this is simply a group's first run.
-    if missing and len(missing) < len(watermarks):
+    if missing:
+        # A group's first run looks like this, and so does one whose offsets have expired.
         logger.warning(
-            "topic '%s' partitions %s: nothing is committed (offsets expire after 7 days without "
-            "members); starting at the %s offset",
+            "topic '%s': nothing is committed for %s: starting at the %s offset; expected in a "
+            "group's first run, else the offsets have expired (after 7 days without members)",
             topic,
-            missing,
+            "any partition" if len(missing) == len(watermarks) else f"partitions {missing}",
             auto_offset_reset,
         )
     return ranges

@@ -50,11 +50,26 @@ def test_end_beyond_the_last_stable_offset_is_clamped(caplog: pytest.LogCaptureF
     assert "partition 0: end 95 is beyond the last stable offset 90" in caplog.text
 
 
-def test_committed_offset_that_expired_for_some_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    ranges(start="committed", committed={0: 40})
-    assert "partitions [1]: nothing is committed (offsets expire after 7 days" in caplog.text
-    caplog.clear()
-    ranges(start="committed")
+@pytest.mark.parametrize(
+    ("committed", "where"), [({0: 40}, "partitions [1]"), ({}, "any partition")]
+)
+def test_missing_committed_offsets_are_told_once(
+    caplog: pytest.LogCaptureFixture, committed: dict[int, int], where: str
+) -> None:
+    ranges(start="committed", committed=committed)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"topic 't': nothing is committed for {where}: starting at the earliest offset; expected "
+        "in a group's first run, else the offsets have expired (after 7 days without members)"
+    ]
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest", 20])
+def test_start_that_needs_no_committed_offset_is_silent(
+    caplog: pytest.LogCaptureFixture, start: str | int
+) -> None:
+    resolve_ranges(
+        "t", {0: MARKS[0]}, start=start, end=None, committed={}, auto_offset_reset="earliest"
+    )
     assert caplog.text == ""
 
 
