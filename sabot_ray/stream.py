@@ -11,7 +11,7 @@ import pyarrow as pa
 from sabot_ray import runtime
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import trace
-from sabot_ray.kafka.backend import choose_backend
+from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.options import (
     check_number,
@@ -20,8 +20,16 @@ from sabot_ray.kafka.options import (
     checked_text,
     checked_topic,
 )
-from sabot_ray.runtime.operators import FilterExpression, FilterFunction, Map, Operator, Select
-from sabot_ray.runtime.plan import SourceOptions, resolve_schema
+from sabot_ray.runtime.operators import (
+    FilterExpression,
+    FilterFunction,
+    Map,
+    Operator,
+    Select,
+    needed_columns,
+    output_schema,
+)
+from sabot_ray.runtime.plan import SourceOptions, resolve_schema, source_schema
 from sabot_ray.runtime.run import BatchRef, StreamRun
 from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema, unknown_column
 
@@ -51,8 +59,7 @@ class Stream:
     """An immutable plan: a Kafka topic, and operators on its record batches.
 
     Lazy: nothing connects until it is run. Operators give a new stream, so a plan may be branched,
-        and
-    each run starts from the plan anew.
+    and each run starts from the plan anew.
     """
 
     def __init__(self, options: SourceOptions, operators: tuple[Operator, ...] = ()) -> None:
@@ -134,6 +141,8 @@ class Stream:
         """
         for name in kafka_settings.keys() & _NOT_YET:
             raise ConfigError(f"option '{name}' is not available yet")
+        if isinstance(schema, str) and schema == "infer":
+            raise ConfigError("schema='infer' is not available yet; without one it is inferred")
         if codec_type != "json":
             raise ConfigError(f"codec_type: '{codec_type}' is not available yet; 'json' is")
         if isinstance(bootstrap_servers, KafkaConfig):
@@ -158,6 +167,7 @@ class Stream:
         check_number("sample_records", sample_records, 1)
         if max_in_flight_bytes is not None:
             check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
+        report_backend(chosen, config)
         return cls(
             SourceOptions(
                 config=config,
@@ -200,9 +210,6 @@ class Stream:
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        from sabot_ray.runtime.operators import needed_columns, output_schema
-        from sabot_ray.runtime.plan import source_schema
-
         schema = source_schema(self._options, resolve_schema(self._options))
         needed_columns(self._operators, schema)
         return output_schema(self._operators, schema)
@@ -277,7 +284,12 @@ class Stream:
             yield from run
 
     def refs(self) -> Iterator[BatchRef]:
-        """Run the stream and yield references to its batches; see `StreamRun.refs`."""
+        """Run the stream and yield references to its batches; see `StreamRun.refs`.
+
+        Call `BatchRef.ack` once the batch is processed. The end of the iteration closes the run,
+        and then it is too late for that: the batch would come again. Where processing goes on after
+        the last reference, use ``with stream.start() as run`` and ``run.refs()``.
+        """
         with self.start() as run:
             yield from run.refs()
 

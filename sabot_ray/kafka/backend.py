@@ -42,6 +42,14 @@ def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backe
     return "aiokafka"
 
 
+def report_backend(backend: Backend, config: KafkaConfig) -> None:
+    """Log which backend runs, and the settings that it ignores."""
+    logger.info("backend: %s", backend)
+    ignored = config.librdkafka_only()
+    if backend == "aiokafka" and ignored:
+        logger.warning("aiokafka has nothing like %s: ignored", ", ".join(ignored))
+
+
 def native_load_error() -> str | None:
     """Say why the native backend cannot be loaded here; None if it can."""
     return librdkafka.load_error()

@@ -29,6 +29,7 @@ class SourceSpec:
         on_decode_error: ``"fail"`` or ``"skip"``.
         max_batch_bytes: A batch is closed once the keys and values in it reach this many bytes.
         linger_s: How long to wait for more records before a batch that is not full is handed over.
+            Far behind the log's end the native backend waits up to 50 ms in any case.
         prefetch_bytes: Limit of what the client fetches ahead.
     """
 

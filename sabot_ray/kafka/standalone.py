@@ -49,6 +49,7 @@ class StandaloneSource(ABC, Generic[_Client]):
         error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more records before a batch that is not full is handed over.
+            Far behind the log's end the native backend waits up to 50 ms in any case.
         prefetch_bytes: Limit of what is fetched ahead.
         kafka_settings: Settings of a Kafka consumer, by name.
 

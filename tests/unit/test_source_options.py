@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -42,3 +43,29 @@ def test_wrong_option_is_refused_by_streams_and_sources(
     with pytest.raises(ConfigError) as caught:
         make(**{"bootstrap_servers": NOWHERE, "topic": "t", "schema": {"n": "int64"}, **options})
     assert text in str(caught.value)
+
+
+def test_schema_infer_is_not_available_yet() -> None:
+    with pytest.raises(ConfigError, match="schema='infer' is not available yet"):
+        Stream.from_kafka(NOWHERE, "t", schema="infer")  # type: ignore[arg-type]
+
+
+def test_backend_is_told_once_with_the_settings_that_it_ignores(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "sabot_ray.kafka")
+    Stream.from_kafka(
+        NOWHERE, "t", use_cpp=False, client_rack="a", socket_keepalive_enable=True, check_crcs=True
+    )
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "backend: aiokafka"),
+        ("WARNING", "aiokafka has nothing like client.rack, socket.keepalive.enable: ignored"),
+    ]
+
+
+def test_backend_that_knows_every_setting_gives_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Stream.from_kafka(NOWHERE, "t", use_cpp=False, check_crcs=True)
+    Stream.from_kafka(NOWHERE, "t", client_rack="a")
+    assert caplog.text == ""
