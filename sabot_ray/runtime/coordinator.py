@@ -10,7 +10,7 @@ import logging
 import pickle
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.metadata import OffsetRange
 from sabot_ray.runtime.reader import (
-    ACTOR_OPTIONS,
     LONG_POLL_S,
     Assignment,
     BatchInfo,
@@ -42,10 +41,15 @@ logger = logging.getLogger("sabot_ray.runtime")
 OVERDUE_S = 8.0
 #: A reader that does not answer that question in this time is replaced, in seconds.
 PING_TIMEOUT_S = 4.0
+#: One that answers, but has been in its source for so long beside ``linger_s``, hangs there, in
+#: seconds. The fallback decodes a large batch of slow documents for a quarter of it.
+POLL_TIMEOUT_S = 60.0
 #: Longest time from asking Ray for a reader until it runs, in seconds.
 START_TIMEOUT_S = 30.0
-#: A reader that dies this often without progress is given up.
+#: A reader that dies this often without progress is given up...
 MAX_DEATHS_WITHOUT_PROGRESS = 5
+#: ...unless it lived this long, in seconds: then it was no record that killed it.
+_LONG_LIFE_S = 300.0
 #: Most calls that a reader has outstanding.
 MAX_OUTSTANDING = 4
 #: A reader whose last range is shorter has caught up with the log: one call at a time then gathers
@@ -115,6 +119,7 @@ class _ReaderHandle:
         self.partition = partition
         self.progress = progress
         self.actor: Any = None
+        self.control: _ControlGroup | None = None
         # The actor's next_batch with its options: making them anew for each call costs.
         self.ask: Any = None
         # Answered once the actor runs, whatever its `open` is doing.
@@ -126,6 +131,7 @@ class _ReaderHandle:
         # When the oldest call became the oldest: what the watchdog goes by.
         self.waiting_since = 0.0
         self.ping: tuple[ray.ObjectRef[Any], float] | None = None
+        self.started_at = 0.0
         self.deaths_without_progress = 0
         self.stats_before = SourceStats()
 
@@ -136,9 +142,10 @@ class Coordinator:
     Args:
         plan: What every reader executes.
         ranges: What to read.
-        actor_options: Ray's options of the reader actors, over `ACTOR_OPTIONS`.
+        actor_options: Ray's options of the reader actors: `reader_options`.
         max_in_flight_bytes: Limit of the bytes that are asked for, routed, or delivered and not
             acknowledged.
+        unacknowledged_bytes: Tells how much was delivered and is not acknowledged.
     """
 
     def __init__(
@@ -148,6 +155,7 @@ class Coordinator:
         *,
         actor_options: Mapping[str, Any],
         max_in_flight_bytes: int,
+        unacknowledged_bytes: Callable[[], int],
     ) -> None:
         self.progress = {
             partition: PartitionProgress(wanted, wanted.start_offset, wanted.start_offset)
@@ -159,12 +167,16 @@ class Coordinator:
         share = max_in_flight_bytes // (2 * max(len(self._readers), 1))
         self._batch_bytes = min(plan.spec.max_batch_bytes, max(share, _MIN_BATCH_BYTES))
         plan = replace(plan, spec=replace(plan.spec, max_batch_bytes=self._batch_bytes))
-        self._actor_class = ray.remote(**{**ACTOR_OPTIONS, **actor_options})(Reader)
-        self._requested = {**ACTOR_OPTIONS, **actor_options}
+        self._patience = {
+            "open": START_TIMEOUT_S,
+            "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
+        }
+        self._actor_options = actor_options
+        self._actor_class = ray.remote(**actor_options)(Reader)
         self._plan_ref = ray.put(plan)
         self._routed: deque[tuple[_ReaderHandle, RoutedBatch]] = deque()
         self._routed_bytes = 0
-        self._unacknowledged_bytes = 0
+        self._unacknowledged_bytes = unacknowledged_bytes
         calls = max_in_flight_bytes // (max(len(self._readers), 1) * self._batch_bytes)
         self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
         self._warned_fields: set[str] = set()
@@ -188,12 +200,11 @@ class Coordinator:
             for reader in self._readers
         )
 
-    def next(self, timeout_s: float, *, unacknowledged_bytes: int = 0) -> RoutedBatch | None:
+    def next(self, timeout_s: float) -> RoutedBatch | None:
         """Return the next range that a reader has delivered, in offset order within its partition.
 
         Args:
             timeout_s: Longest time to wait.
-            unacknowledged_bytes: What the user holds; counts against the budget.
 
         Returns:
             A range, possibly without rows; None if none came in time, or all are finished.
@@ -202,7 +213,6 @@ class Coordinator:
             SabotRayError: A reader failed for good.
             Exception: What a user's function raised.
         """
-        self._unacknowledged_bytes = unacknowledged_bytes
         deadline = time.monotonic() + timeout_s
         self._top_up()
         while not self._routed:
@@ -255,8 +265,8 @@ class Coordinator:
         closing = []
         for reader in self._readers:
             reader.calls.clear()
-            if reader.actor is not None:
-                closing.append(self._control(reader.actor).close.remote())
+            if reader.control is not None:
+                closing.append(reader.control.close.remote())
         if closing:
             # A graceful end frees sockets; a reader that cannot is killed all the same.
             ray.wait(closing, num_returns=len(closing), timeout=1.0)
@@ -278,6 +288,7 @@ class Coordinator:
         reader.epoch += 1
         reader.stats_before = reader.progress.stats
         reader.actor = self._actor_class.remote()
+        reader.control = _ControlGroup(reader.actor)
         reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
         assignment = Assignment(
             reader.partition, reader.progress.routed_offset, reader.progress.range.end_offset
@@ -286,8 +297,8 @@ class Coordinator:
             self._plan_ref, assignment
         )
         reader.calls.append(_Call(opening))
-        reader.started = self._control(reader.actor).status.remote()
-        reader.waiting_since = time.monotonic()
+        reader.started = reader.control.status.remote()
+        reader.waiting_since = reader.started_at = time.monotonic()
 
     def _replace(self, reader: _ReaderHandle, reason: str) -> None:
         """Go on with a new actor, from the first offset that was not routed."""
@@ -295,6 +306,8 @@ class Coordinator:
         reader.calls.clear()
         reader.ping = None
         reader.progress.restarts += 1
+        if time.monotonic() - reader.started_at > _LONG_LIFE_S:
+            reader.deaths_without_progress = 0
         reader.deaths_without_progress += 1
         if reader.deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
             raise ReaderFailed(
@@ -323,12 +336,12 @@ class Coordinator:
     def _kill(self, reader: _ReaderHandle) -> None:
         if reader.actor is not None:
             ray.kill(reader.actor)
-            reader.actor = None
+            reader.actor = reader.control = None
 
     def _top_up(self) -> None:
         """Ask for batches, as far as the budget goes."""
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
-        held = self._routed_bytes + self._unacknowledged_bytes
+        held = self._routed_bytes + self._unacknowledged_bytes()
         for reader in self._readers:
             while not reader.ended and reader.actor is not None:
                 batches = sum(call.batch is not None for call in reader.calls)
@@ -345,14 +358,17 @@ class Coordinator:
         self._warn_if_held()
 
     def _warn_if_held(self) -> None:
+        held = self._unacknowledged_bytes()
         unfinished = [reader for reader in self._readers if not reader.ended]
-        if self._warned_held or not unfinished or any(reader.calls for reader in unfinished):
+        if self._warned_held or self._routed or not held or not unfinished:
+            return
+        if any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
         logger.warning(
             "batches of %.0f MiB were handed out and not acknowledged: reading waits until ack() "
             "is called (max_in_flight_bytes is %.0f MiB)",
-            self._unacknowledged_bytes / 2**20,
+            held / 2**20,
             self._budget / 2**20,
         )
 
@@ -418,12 +434,14 @@ class Coordinator:
                 continue
             waited = now - reader.waiting_since
             if reader.calls[0].batch is None and not ray.wait([reader.started], timeout=0)[0]:
-                if waited > START_TIMEOUT_S:
+                # One that takes another's place waits for room: nodes come back.
+                if waited > START_TIMEOUT_S and reader.epoch == 1:
                     raise self._not_scheduled(reader)
             elif reader.ping is not None:
                 self._check_ping(reader, now)
             elif waited > LONG_POLL_S + OVERDUE_S:
-                reader.ping = (self._control(reader.actor).status.remote(), now)
+                assert reader.control is not None
+                reader.ping = (reader.control.status.remote(), now)
 
     def _check_ping(self, reader: _ReaderHandle, now: float) -> None:
         assert reader.ping is not None
@@ -441,20 +459,17 @@ class Coordinator:
         except RayError as error:
             self._replace(reader, _first_line(error))
             return
-        patience = {"open": START_TIMEOUT_S, "poll": OVERDUE_S}.get(status.activity)
+        patience = self._patience.get(status.activity)
         if patience is not None and status.seconds > patience:
             self._replace(reader, f"its source hangs since {status.seconds:.0f} s")
             return
         # User code may take its time.
         reader.waiting_since = now
 
-    def _control(self, actor: Any) -> Any:
-        return _ControlGroup(actor)
-
     def _not_scheduled(self, reader: _ReaderHandle) -> ReaderFailed:
         needs = {
             name: value
-            for name, value in self._requested.items()
+            for name, value in self._actor_options.items()
             if name in ("num_cpus", "num_gpus", "memory", "resources", "label_selector") and value
         }
         free = ray.available_resources()  # type: ignore[no-untyped-call]

@@ -52,7 +52,7 @@ class SourceOptions:
     memory_per_reader: int
     sample_records: int
     max_in_flight_bytes: int | None
-    ray_remote_args: Mapping[str, Any]
+    actor_options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

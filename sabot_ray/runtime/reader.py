@@ -6,13 +6,15 @@ import pickle
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import ray
 from ray import cloudpickle
 
-from sabot_ray.errors import ReaderFailed, SabotRayError
+from sabot_ray.errors import ConfigError, ReaderFailed, SabotRayError
 from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.runtime.operators import Operator, apply_all
@@ -268,3 +270,36 @@ ACTOR_OPTIONS: dict[str, Any] = {
     "scheduling_strategy": "SPREAD",
     "concurrency_groups": {"data": 1, "control": 1},
 }
+
+#: A run depends on these: a reader answers calls in order, belongs to its run, and dies with it.
+_MANAGED_OPTIONS = frozenset(
+    {
+        "allow_out_of_order_execution",
+        "concurrency_groups",
+        "get_if_exists",
+        "lifetime",
+        "max_concurrency",
+        "max_pending_calls",
+        "max_restarts",
+        "max_task_retries",
+        "name",
+        "namespace",
+    }
+)
+
+
+def reader_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Ray's options of a reader actor: `ACTOR_OPTIONS`, and over them what a user gave.
+
+    Raises:
+        ConfigError: One is managed by sabot_ray, or Ray refuses it.
+    """
+    for name in given:
+        if name in _MANAGED_OPTIONS:
+            raise ConfigError(f"ray_remote_args: '{name}' is managed by sabot_ray")
+    options = {**ACTOR_OPTIONS, **given}
+    try:
+        ray.remote(**options)(Reader)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"ray_remote_args: {error}") from None
+    return options

@@ -86,6 +86,7 @@ class BatchRef:
 
         Raises:
             ConfigError: Called on a copy outside the driver.
+            SabotRayError: The run is closed: it is too late, the batch comes again.
         """
         if self._acknowledge is None:
             raise ConfigError(
@@ -118,18 +119,20 @@ class StreamRun:
         self._signals = StopSignals()
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         budget = options.max_in_flight_bytes or int(resources.get("object_store_memory", 2**30) / 4)
+        self._coordinator = Coordinator(
+            plan.reader,
+            plan.ranges,
+            actor_options=options.actor_options,
+            max_in_flight_bytes=budget,
+            unacknowledged_bytes=lambda: self._tracker.pending_bytes,
+        )
+        # Last: its thread runs at once, and only `close` ends it.
         self._committer: Committer | None = None
         if plan.store is not None:
             interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
             self._committer = Committer(
                 plan.store, interval_s if self._auto_commit else None, stored=plan.committed
             )
-        self._coordinator = Coordinator(
-            plan.reader,
-            plan.ranges,
-            actor_options={"memory": options.memory_per_reader, **options.ray_remote_args},
-            max_in_flight_bytes=budget,
-        )
 
     def __repr__(self) -> str:
         return f"StreamRun({self._options.topic!r}, {self._state})"
@@ -155,9 +158,10 @@ class StreamRun:
         return self._deliveries(self._coordinator.fetch, lambda _routed, batch: batch, True)
 
     def refs(self) -> Iterator[BatchRef]:
-        """Yield references instead of batches: data does not pass the driver.
+        """Yield references instead of batches: large ones do not pass the driver.
 
-        Nothing is acknowledged but by `BatchRef.ack` or `commit`.
+        Nothing is acknowledged but by `BatchRef.ack` or `commit`. Acknowledge a batch once it is
+        processed, and before the run is closed.
         """
 
         def note(routed: RoutedBatch) -> RoutedBatch:
@@ -171,6 +175,7 @@ class StreamRun:
 
         Raises:
             ConfigError: The stream has no ``group_id``.
+            SabotRayError: The run is closed.
             Fenced: Another driver took the stream over.
             CommitFailed: The group did not take the offsets.
         """
@@ -178,6 +183,7 @@ class StreamRun:
             raise ConfigError(
                 "commit: the stream has no group_id, so there is nowhere to commit to"
             )
+        self._check_open()
         self._tracker.acknowledge_all()
         self._committer.stage(self._tracker.committable())
         self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
@@ -224,16 +230,29 @@ class StreamRun:
 
     def _close(self, timeout_s: float) -> None:
         self._state = "CLOSED"
-        try:
-            if self._committer is not None and self._auto_commit:
-                self._committer.stage(self._tracker.committable())
-                self._committer.flush(timeout_s)
-        finally:
-            self._coordinator.close()
-            if self._committer is not None:
-                self._committer.close()
+        with contextlib.ExitStack() as closing:
             if self._store is not None:
-                self._store.close()
+                closing.callback(self._store.close)
+            if self._committer is not None:
+                closing.callback(self._committer.close)
+            closing.callback(self._coordinator.close)
+            self._flush(timeout_s)
+
+    def _flush(self, timeout_s: float) -> None:
+        """Commit what is acknowledged, where the run is to commit by itself."""
+        if self._committer is None or not self._auto_commit:
+            return
+        try:
+            self._stage()
+            self._committer.flush(timeout_s)
+        except SabotRayError:
+            # Whoever closes the run next need not wait for it again.
+            self._auto_commit = False
+            raise
+
+    def _check_open(self) -> None:
+        if self._state == "CLOSED":
+            raise SabotRayError("the run is closed; start the stream again")
 
     def _deliveries(
         self,
@@ -241,8 +260,7 @@ class StreamRun:
         present: Callable[[RoutedBatch, Any], Any],
         acknowledge: bool,
     ) -> Iterator[Any]:
-        if self._state == "CLOSED":
-            raise SabotRayError("the run is closed; start the stream again")
+        self._check_open()
         with self._signals as signals, RunProgress(self._coordinator.progress) as shown:
             try:
                 for routed in self._routed(signals):
@@ -267,8 +285,7 @@ class StreamRun:
                 with contextlib.suppress(CommitFailed):
                     self._close(signals.remaining_s)
                 signals.raise_received()
-        if self._committer is not None and self._auto_commit:
-            self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
+        self._flush(FINAL_COMMIT_TIMEOUT_S)
 
     def _routed(self, signals: StopSignals) -> Iterator[RoutedBatch]:
         """Yield what has rows, and count what has none as done, until the end or a signal."""
@@ -276,7 +293,7 @@ class StreamRun:
             if self._committer is not None:
                 self._committer.check()
             # Short, so that a signal is seen soon.
-            routed = self._coordinator.next(0.2, unacknowledged_bytes=self._tracker.pending_bytes)
+            routed = self._coordinator.next(0.2)
             if routed is None:
                 if self._coordinator.is_finished:
                     return
@@ -305,6 +322,12 @@ class StreamRun:
         if info.inline is not None:
             ref = ray.put(read_inline(info.inline))
         assert ref is not None
+
+        def acknowledge() -> None:
+            # Nobody would commit it any more.
+            self._check_open()
+            self._acknowledge(partition, info.start_offset)
+
         return BatchRef(
             ref,
             partition.topic,
@@ -314,7 +337,7 @@ class StreamRun:
             info.rows,
             info.bytes,
             routed.epoch,
-            lambda: self._acknowledge(partition, info.start_offset),
+            acknowledge,
         )
 
     def _check_schema(self, presented: Any) -> None:

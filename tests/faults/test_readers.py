@@ -216,6 +216,35 @@ def test_reader_that_always_dies_at_the_same_record_is_given_up(
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.timeout(120)
+def test_reader_of_an_idle_partition_may_die_now_and_then(
+    broker: KafkaBroker, topic: str, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "_LONG_LIFE_S", 0.0)
+    deaths = coordinator.MAX_DEATHS_WITHOUT_PROGRESS + 1
+    stream = Stream.from_kafka(broker.bootstrap_servers, topic, schema=SCHEMA)
+
+    killed: set[int] = set()
+
+    def kill_in_turn() -> None:
+        while len(killed) < deaths:
+            for reader in readers():
+                if reader.pid not in killed:
+                    reader.kill()
+                    killed.add(reader.pid)
+            time.sleep(0.05)
+        fill(broker.bootstrap_servers, topic, 1, 10)
+
+    with stream.start() as run:
+        killer = threading.Thread(target=kill_in_turn, daemon=True)
+        killer.start()
+        batch = next(iter(run))
+        killer.join()
+
+    assert batch.num_rows > 0
+    assert run.status().restarts == deaths
+
+
 def test_reader_killed_by_a_signal_in_native_code_is_replaced(
     broker: KafkaBroker, topic: str, ray_session: None
 ) -> None:

@@ -83,6 +83,8 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"schema": {"price": "decimal(10, 2)"}}, "price"),
         ({"schema": {"price": "intt64"}}, "price"),
         ({"ray_remote_args": {"max_restarts": 3}}, "'max_restarts' is managed by sabot_ray"),
+        ({"ray_remote_args": {"lifetime": "detached"}}, "'lifetime' is managed by sabot_ray"),
+        ({"ray_remote_args": {"num_cpu": 1}}, "ray_remote_args: Invalid option keyword num_cpu"),
     ],
 )
 def test_wrong_option_is_refused_before_any_connection(

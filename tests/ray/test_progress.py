@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pyarrow as pa
 import pytest
 
 from sabot_ray import ConfigError, DataLoss, Fenced, SabotRayError
+from sabot_ray.runtime import coordinator
 from tests.conftest import Produce
 from tests.ray.conftest import ReadTopic
 from tests.servers import KafkaBroker, wait_until
@@ -226,19 +228,43 @@ def test_auto_offset_reset_latest_begins_at_the_end(
         assert next(iter(run)).to_pylist() == [{"n": 100}]
 
 
-def test_run_closed_in_the_loop_does_not_pass_for_exhausted(
+@pytest.mark.timeout(25)  # Not after half a minute of a commit that nobody carries out.
+def test_commit_and_ack_of_a_closed_run_say_that_it_is_too_late(
     read_topic: ReadTopic, numbers: str, broker: KafkaBroker
 ) -> None:
-    rows = 0
-    run = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10, end="latest").start()
-    with pytest.raises(SabotRayError, match="the run was closed while it was iterated"):
-        for batch in run:
-            rows += batch.num_rows
-            if rows == 20:
-                run.close()
+    with read_topic(numbers, numbers, schema=NUMBERS, batch_size=10).start() as run:
+        reference = next(iter(run.refs()))
 
-    assert rows == 20
-    assert committed(broker, numbers, numbers) == 10
+    with pytest.raises(SabotRayError, match="the run is closed"):
+        reference.ack()
+    with pytest.raises(SabotRayError, match="the run is closed"):
+        run.commit()
+    assert committed(broker, numbers, numbers) < 0
+
+
+def test_batches_larger_than_the_budget_are_not_taken_for_held_ones(
+    read_topic: ReadTopic, numbers: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def inflate(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.record_batch({"n": batch["n"], "text": ["x" * 100_000] * batch.num_rows})
+
+    stream = read_topic(
+        numbers, schema=NUMBERS, end="latest", batch_size=10, max_in_flight_bytes=1 << 20
+    ).map(inflate)
+
+    assert sum(batch.num_rows for batch in stream) == 100
+    assert "waits until ack()" not in caplog.text
+
+
+def test_reader_that_lingers_is_not_taken_for_a_hanging_one(
+    read_topic: ReadTopic, numbers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "LONG_POLL_S", 0.1)
+    monkeypatch.setattr(coordinator, "OVERDUE_S", 0.1)
+
+    with read_topic(numbers, schema=NUMBERS, linger_s=4).start() as run:
+        assert next(iter(run)).num_rows == 100
+        assert run.status().restarts == 0
 
 
 def test_commit_without_a_group_is_an_error(read_topic: ReadTopic, numbers: str) -> None:
