@@ -32,8 +32,8 @@ logger = logging.getLogger("sabot_ray.offsets")
 
 #: Longest time to wait for one answer about the group, in seconds.
 _LOOK_TIMEOUT_S = 5.0
-#: Time between two looks while no broker answers, in seconds.
-_LOOK_AGAIN_S = 0.5
+#: Time between two tries while the brokers do not answer as they should, in seconds.
+_TRY_AGAIN_S = 0.5
 #: Longest time that `KafkaGroupStore.close` waits for the member's thread, in seconds.
 _CLOSE_TIMEOUT_S = 2.0
 #: How long the member's thread waits for the group at a time: as long, a commit may wait for it.
@@ -152,12 +152,12 @@ class KafkaGroupStore:
             self._thread = None
 
     def _refused(self, error: confluent_kafka.KafkaError) -> None:
-        found = kafka_error(error, f"{self._where}: commit")
-        passing = found.retriable or error.code() in _CUT_OFF
-        if not passing and (isinstance(found, Fenced) or _is_final(error)):
-            self._fail(self._fenced(error.str()))
+        failure = self._failure_in(KafkaException(error))
+        if isinstance(failure, Fenced):
+            self._fail(failure)
             self.check()
-        raise CommitFailed(found.message, found.code, found.name, retriable=passing)
+        found = kafka_error(error, f"{self._where}: commit")
+        raise CommitFailed(found.message, found.code, found.name, retriable=failure is None)
 
     def _fenced(self, reason: str) -> Fenced:
         return taken_over(self._where, self._stream_id, reason)
@@ -168,16 +168,33 @@ class KafkaGroupStore:
             self._failure = self._failure or error
             self._changed.notify_all()
 
+    def _failure_in(self, raised: Exception) -> Exception | None:
+        """Return what to fail with because of it; None if it passes."""
+        if isinstance(raised, KafkaException):
+            error = raised.args[0]
+            if error.code() in _CUT_OFF:
+                return None
+            found = kafka_error(error, self._where)
+            # A refused heartbeat comes as _FATAL, for which fatal() is false.
+            final = error.fatal() or error.code() == confluent_kafka.KafkaError._FATAL
+            if final or isinstance(found, Fenced):
+                return self._fenced(error.str())
+            raised = found
+        return None if isinstance(raised, KafkaError) and raised.retriable else raised
+
     # The rest runs in the member's own thread.
 
     def _run(self) -> None:
-        try:
-            while not self._is_over():
+        while not self._is_over():
+            try:
                 self._take_part()
-        except KafkaException as exc:
-            self._on_error(exc.args[0])
-        except Exception as exc:  # noqa: BLE001 - whatever it is, acquire and commit must hear of it
-            self._fail(exc)
+            except Exception as exc:  # noqa: BLE001 - acquire and commit must hear of it
+                failure = self._failure_in(exc)
+                if failure is not None:
+                    self._fail(failure)
+                else:
+                    logger.warning("%s: out of the group, and joining again: %s", self._where, exc)
+                    self._closing.wait(_TRY_AGAIN_S)
 
     def _is_over(self) -> bool:
         return self._closing.is_set() or self._failure is not None
@@ -224,13 +241,9 @@ class KafkaGroupStore:
                     self._fail(self._fenced("another member holds the stream's id"))
                 return
             except (KafkaError, KafkaException) as exc:
-                found = (
-                    exc if isinstance(exc, KafkaError) else kafka_error(exc.args[0], self._where)
-                )
-                if not found.retriable:
-                    self._fail(found)
-                    return
-            self._closing.wait(_LOOK_AGAIN_S)
+                if self._failure_in(exc) is not None:
+                    raise
+            self._closing.wait(_TRY_AGAIN_S)
 
     def _is_replaced(self) -> bool:
         return any(
@@ -265,13 +278,9 @@ class KafkaGroupStore:
                 self._fail(self._fenced("the committed offsets moved while it was cut off"))
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
-        found = kafka_error(error, self._where)
-        if error.code() in _CUT_OFF:
-            return
-        if _is_final(error) or isinstance(found, Fenced):
-            self._fail(self._fenced(error.str()))
-        elif not self._joined and not found.retriable:
-            self._fail(found)
+        failure = self._failure_in(KafkaException(error))
+        if isinstance(failure, Fenced) or (failure is not None and not self._joined):
+            self._fail(failure)
 
     def _commit_requested(self, consumer: confluent_kafka.Consumer) -> None:
         # Without a membership a commit would carry no generation, and nothing would fence it.
@@ -312,6 +321,8 @@ class KafkaGroupStore:
         # Absolute offsets: else the member itself looks up offsets, and fails where there are none.
         consumer.assign([confluent_kafka.TopicPartition(p.topic, p.partition, 0) for p in assigned])
         consumer.pause(list(assigned))
+        # Known before anything below can raise: else the next look takes it for another driver's.
+        self._member_id = consumer.memberid()
         # A static member that returns gets its old assignment, without partitions added meanwhile.
         if lacking and self._has_company():
             self._fail(
@@ -321,15 +332,10 @@ class KafkaGroupStore:
                 )
             )
             return
-        try:
-            committed = self._look_up(consumer, JOIN_TIMEOUT_S / 2)
-        except KafkaError as error:
-            self._fail(error)
-            return
+        committed = self._look_up(consumer, JOIN_TIMEOUT_S / 2)
         if self._joined:
             # Somebody may have come and gone between the look at the group and the joining.
             self._check_committed(committed)
-        self._member_id = consumer.memberid()
         self._assigned = True
         self._attempted.clear()
         with self._changed:
@@ -361,8 +367,3 @@ class KafkaGroupStore:
             # Else librdkafka joins again as soon as this returns.
             consumer.unsubscribe()
             consumer.unassign()
-
-
-def _is_final(error: confluent_kafka.KafkaError) -> bool:
-    # A refused heartbeat comes as _FATAL, for which fatal() is false.
-    return error.fatal() or error.code() == confluent_kafka.KafkaError._FATAL

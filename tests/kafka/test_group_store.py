@@ -8,8 +8,9 @@ import time
 
 import confluent_kafka
 import pytest
+from confluent_kafka import KafkaException
 
-from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced
+from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced, KafkaError
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.offsets.kafka_group import KafkaGroupStore
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
@@ -240,6 +241,61 @@ def test_commit_after_an_expired_session_and_another_owner_is_fenced(broker, top
     wait_until_no_members(broker, f"{topic}-group")
     with pytest.raises(Fenced, match="the committed offsets moved while it was away"):
         older.commit(at(topic, 3), timeout_s=10)
+
+
+def fail_once(monkeypatch, store, method: str, code: int) -> None:
+    """Let the next call of a store's method raise confluent-kafka's error of this code."""
+    original = getattr(store, method)
+    codes = [code]
+
+    def call(*args):
+        if codes:
+            raise KafkaException(confluent_kafka.KafkaError(codes.pop()))
+        return original(*args)
+
+    monkeypatch.setattr(store, method, call)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        confluent_kafka.KafkaError._TIMED_OUT,
+        confluent_kafka.KafkaError.UNKNOWN_MEMBER_ID,
+        confluent_kafka.KafkaError.REBALANCE_IN_PROGRESS,
+    ],
+)
+def test_passing_error_of_the_client_is_outlived(topic, open_store, monkeypatch, code):
+    # A partition more than the topic has: the member looks whether it has company.
+    store = open_store(KafkaGroupStore, topic, (0, 1))
+    fail_once(monkeypatch, store, "_has_company", code)
+    assert store.acquire() == {}
+    # From here on each joining anew begins with a look whether somebody took over.
+    for method in ("_commit_requested", "_has_company"):
+        fail_once(monkeypatch, store, method, code)
+    with contextlib.suppress(CommitFailed):
+        store.commit(at(topic, 1), timeout_s=10)
+    store.commit(at(topic, 2), timeout_s=10)
+    store.check()
+
+
+@pytest.mark.parametrize("method", ["_has_company", "_commit_requested"])
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (confluent_kafka.KafkaError._INVALID_ARG, KafkaError, "_INVALID_ARG"),
+        (confluent_kafka.KafkaError.FENCED_INSTANCE_ID, Fenced, "another driver took over"),
+    ],
+)
+def test_final_error_of_the_client_is_raised(
+    topic, open_store, monkeypatch, method, code, error, text
+):
+    store = open_store(KafkaGroupStore, topic, (0, 1))
+    fail_once(monkeypatch, store, method, code)
+    with pytest.raises(error, match=text):
+        store.acquire()
+        store.commit(at(topic, 1), timeout_s=10)
+    with pytest.raises(error, match=text):
+        store.check()
 
 
 def test_acquire_without_broker_is_an_error_in_time(open_store, monkeypatch, store_class):
