@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from sabot_ray.errors import CommitFailed, SabotRayError
+from sabot_ray.errors import CommitFailed
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.types import TopicPartition
 
@@ -36,7 +36,7 @@ class Committer:
         self._staged: dict[TopicPartition, int] = {}
         self._staging = threading.Lock()
         self._stored: dict[TopicPartition, int] = dict(stored or {})
-        self._failure: SabotRayError | None = None
+        self._failure: Exception | None = None
         # Held for a whole commit: the store takes one at a time.
         self._committing = threading.Lock()
         self._stopping = threading.Event()
@@ -59,7 +59,7 @@ class Committer:
             self._staged = {**self._staged, **newer}
 
     def check(self) -> None:
-        """Raise what ended the commits for good: `Fenced`, above all."""
+        """Raise what ended the commits for good, whatever it is: `Fenced`, above all."""
         if self._failure is not None:
             raise self._failure
         self._store.check()
@@ -106,7 +106,7 @@ class Committer:
         while not self._stopping.wait(self._interval_s):
             try:
                 self._commit(ATTEMPT_TIMEOUT_S)
-            except SabotRayError as error:
+            except Exception as error:  # noqa: BLE001 - check and flush must hear of it
                 if isinstance(error, CommitFailed) and error.retriable:
                     logger.warning("%s; it is tried again with the next commit", error)
                     continue

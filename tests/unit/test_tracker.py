@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.store import Offsets
 from sabot_ray.offsets.tracker import AckTracker
 from sabot_ray.types import TopicPartition
+from tests.servers import wait_until
 
 PARTITION = TopicPartition("orders", 0)
 OTHER = TopicPartition("orders", 1)
@@ -29,7 +32,10 @@ def test_tracker_passes_no_range_that_is_not_acknowledged() -> None:
 
 
 class _Store:
-    def __init__(self) -> None:
+    is_member = True
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
         self.commits: list[Offsets] = []
 
     def acquire(self) -> Offsets:
@@ -37,6 +43,8 @@ class _Store:
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
         self.commits.append(offsets)
+        if self.failure is not None:
+            raise self.failure
 
     def check(self) -> None:
         pass
@@ -55,3 +63,21 @@ def test_committer_stages_no_offset_lower_than_one_it_has() -> None:
     committer.flush(1.0)
 
     assert store.commits == [{PARTITION: 20, OTHER: 2}]
+
+
+def test_committer_raises_any_error_that_ended_its_thread() -> None:
+    failure = ValueError("a defect of the store")
+    committer = Committer(_Store(failure), 0.01)
+    committer.stage({PARTITION: 1})
+
+    def raised() -> bool:
+        try:
+            committer.check()
+        except ValueError as error:
+            return error is failure
+        return False
+
+    wait_until(raised)
+    with pytest.raises(ValueError, match="a defect of the store"):
+        committer.flush(1.0)
+    committer.close()
