@@ -123,6 +123,8 @@ Status PartitionPipeline::Seek(int64_t offset) {
 }
 
 void PartitionPipeline::Close() {
+  // Another thread's Close must not free the queue that this one wakes.
+  const std::lock_guard closing(closing_);
   closed_ = true;
   // The flag is looked at before each wait, and a yield ends the wait that follows it.
   constexpr auto kRetry = std::chrono::milliseconds(20);
@@ -223,7 +225,7 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
     // One record: asked for more, the client would wait for all of them.
     Fetch(1, left);
     if (closed_) {
-      batch_->Clear();
+      // The position is past the rows in the batch: they go out.
       return Status::Ok();
     }
   }

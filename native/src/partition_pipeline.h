@@ -67,7 +67,7 @@ class PartitionPipeline {
   bool done() const { return closed_ || AtEnd(); }
   Status Seek(int64_t offset);
   PartitionStats Stats() const;
-  // Ends a running `Poll`, which then returns no rows, and stops fetching. Idempotent.
+  // Ends a running `Poll`, which returns the rows that it has, and stops fetching. Idempotent.
   void Close();
 
  private:
@@ -109,6 +109,7 @@ class PartitionPipeline {
 
   std::atomic<int64_t> position_;
   std::atomic<bool> closed_{false};
+  std::mutex closing_;        // Held by Close, before polling_.
   std::timed_mutex polling_;  // Held by Poll, Seek and, at last, Close. Guards what follows.
   bool fetching_ = false;
   bool was_fetching_ = false;  // Since opening: the queue may hold outdated records.

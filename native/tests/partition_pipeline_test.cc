@@ -1,5 +1,6 @@
 #include "partition_pipeline.h"
 
+#include <atomic>
 #include <thread>
 
 #include "arrow_text.h"
@@ -43,19 +44,19 @@ class NumberSchema {
 // A topic "t" whose records are {"n":0}, {"n":1}, ...
 class Fixture {
  public:
-  explicit Fixture(int records, int partitions = 1) : cluster(TheApi()) {
+  explicit Fixture(int records, int partitions = 1, const Api& api = TheApi()) : cluster(TheApi()) {
     cluster.CreateTopic("t", partitions);
     for (int i = 0; i < records; ++i) {
       cluster.Produce("t", 0, "{\"n\":" + std::to_string(i) + "}");
     }
     cluster.Flush();
-    auto made = Consumer::Make(TheApi(), {{"bootstrap.servers", cluster.bootstrap_servers()},
-                                          {"group.id", "g"},
-                                          {"auto.offset.reset", "error"},
-                                          {"enable.auto.commit", "false"},
-                                          {"enable.auto.offset.store", "false"},
-                                          {"enable.partition.eof", "true"},
-                                          {"fetch.wait.max.ms", "50"}});
+    auto made = Consumer::Make(api, {{"bootstrap.servers", cluster.bootstrap_servers()},
+                                     {"group.id", "g"},
+                                     {"auto.offset.reset", "error"},
+                                     {"enable.auto.commit", "false"},
+                                     {"enable.auto.offset.store", "false"},
+                                     {"enable.partition.eof", "true"},
+                                     {"fetch.wait.max.ms", "50"}});
     if (!made.ok()) {
       testing::Fail(__FILE__, __LINE__) << made.status().message() << '\n';
     }
@@ -333,6 +334,60 @@ TEST(CloseWakesABlockedPoll) {
     closer.join();
     EXPECT(pipeline->done());
   }
+}
+
+TEST(CloseWhileLingeringGivesTheRowsAtHand) {
+  Fixture fixture(2);
+  PartitionOptions options = Range(0, -1);
+  options.linger = kLong;
+  const auto pipeline = fixture.Open(options);
+  std::thread closer([&] {
+    while (pipeline->position() < 2) {
+      std::this_thread::yield();
+    }
+    pipeline->Close();
+  });
+  EXPECT_EQ(Poll(pipeline.get()), Numbers(0, 2));
+  closer.join();
+}
+
+// librdkafka, but the first thread that wakes a queue waits a while for a second one, which is
+// slow.
+struct SlowYield {
+  static inline std::atomic<int> calls{0};
+  static inline std::atomic<int> running{0};
+  static inline std::atomic<bool> destroyed_while_running{false};
+
+  static Api Patch() {
+    auto api = std::make_shared<LibrdkafkaApi>(*TheApi());
+    api->rd_kafka_queue_yield = [](rd_kafka_queue_t* queue) {
+      ++running;
+      TheApi()->rd_kafka_queue_yield(queue);
+      const bool is_first = ++calls == 1;
+      const auto end = std::chrono::steady_clock::now() + milliseconds(is_first ? 500 : 50);
+      while (std::chrono::steady_clock::now() < end && !(is_first && calls > 1)) {
+        std::this_thread::yield();
+      }
+      --running;
+    };
+    api->rd_kafka_queue_destroy = [](rd_kafka_queue_t* queue) {
+      if (running > 0) {
+        destroyed_while_running = true;
+      }
+      TheApi()->rd_kafka_queue_destroy(queue);
+    };
+    return api;
+  }
+};
+
+TEST(CloseFromTwoThreadsNeverWakesAQueueThatIsGone) {
+  Fixture fixture(0, 1, SlowYield::Patch());
+  const auto pipeline = fixture.Open(Range(0, -1));
+  std::thread other([&] { pipeline->Close(); });
+  pipeline->Close();
+  other.join();
+  EXPECT(pipeline->done());
+  EXPECT(!SlowYield::destroyed_while_running);
 }
 
 TEST(TwoPartitionsOfOneConsumerKeepApart) {
