@@ -250,9 +250,25 @@ _LIBRDKAFKA_CODES: dict[int, type[KafkaError]] = {
     90: Fenced,  # PRODUCER_FENCED
 }
 
+#: Codes of what passes by itself. `IsTransient` in native/src/kafka/error_codes.cc says the same.
 _RETRIABLE_CODES = frozenset(
     code for code, cls in _LIBRDKAFKA_CODES.items() if cls is BrokerUnavailable
-) | {27}  # REBALANCE_IN_PROGRESS
+) | {
+    -192,  # _MSG_TIMED_OUT
+    -153,  # _RETRY
+    27,  # REBALANCE_IN_PROGRESS
+    41,  # NOT_CONTROLLER
+    51,  # CONCURRENT_TRANSACTIONS
+    56,  # KAFKA_STORAGE_ERROR
+    70,  # FETCH_SESSION_ID_NOT_FOUND
+    71,  # INVALID_FETCH_SESSION_EPOCH
+    72,  # LISTENER_NOT_FOUND
+    74,  # FENCED_LEADER_EPOCH
+    75,  # UNKNOWN_LEADER_EPOCH
+    78,  # OFFSET_NOT_AVAILABLE
+    80,  # PREFERRED_LEADER_NOT_AVAILABLE
+    89,  # THROTTLING_QUOTA_EXCEEDED
+}
 
 
 def from_librdkafka(code: int, name: str, message: str) -> KafkaError:

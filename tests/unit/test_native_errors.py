@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sabot_ray import errors
@@ -56,7 +59,19 @@ def test_from_librdkafka_codes_of_one_kind_give_one_class(
     assert classes(pattern) == {expected}
 
 
-def test_from_librdkafka_only_unavailable_brokers_are_retriable_errors_of_fetching() -> None:
-    for name, code in codes().items():
-        error = from_librdkafka(code, name, "")
-        assert error.retriable == isinstance(error, errors.BrokerUnavailable) or code == 27
+def transient_codes() -> set[int]:
+    """Return the codes that the native backend passes over, from its source."""
+    sources = Path(__file__).parents[2] / "native/src/kafka"
+    constants = dict(re.findall(r"int (k\w+) = (-?\d+);", (sources / "error_codes.h").read_text()))
+    table = re.search(r"kTransient = {(.*?)};", (sources / "error_codes.cc").read_text(), re.DOTALL)
+    assert table is not None
+    entries = re.findall(r"(k\w+|-?\d+),", re.sub(r"//.*", "", table[1]))
+    return {int(constants.get(entry, entry)) for entry in entries}
+
+
+def test_from_librdkafka_retriable_is_what_the_native_backend_passes_over() -> None:
+    retriable = {
+        code for name, code in codes().items() if from_librdkafka(code, name, "").retriable
+    }
+
+    assert retriable == transient_codes()

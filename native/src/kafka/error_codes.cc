@@ -6,6 +6,7 @@
 namespace sabot::kafka_error {
 
 bool IsTransient(int code) {
+  // `_RETRIABLE_CODES` in sabot_ray/errors.py says the same; a test compares them.
   static constexpr std::array kTransient = {
       kTransport, kResolve, kAllBrokersDown, kTimedOut,
       -192,  // _MSG_TIMED_OUT
@@ -21,6 +22,7 @@ bool IsTransient(int code) {
       14,    // COORDINATOR_LOAD_IN_PROGRESS
       15,    // COORDINATOR_NOT_AVAILABLE
       16,    // NOT_COORDINATOR
+      27,    // REBALANCE_IN_PROGRESS
       41,    // NOT_CONTROLLER
       51,    // CONCURRENT_TRANSACTIONS
       56,    // KAFKA_STORAGE_ERROR
