@@ -30,6 +30,7 @@ from sabot_ray.runtime.operators import (
     output_schema,
 )
 from sabot_ray.runtime.plan import SourceOptions, resolve_schema, source_schema
+from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import BatchRef, StreamRun
 from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema, unknown_column
 
@@ -188,7 +189,9 @@ class Stream:
                 memory_per_reader=memory_per_reader,
                 sample_records=sample_records,
                 max_in_flight_bytes=max_in_flight_bytes,
-                ray_remote_args=_checked_ray_args(ray_remote_args or {}),
+                actor_options=reader_options(
+                    {"memory": memory_per_reader, **(ray_remote_args or {})}
+                ),
             )
         )
 
@@ -373,10 +376,3 @@ def _metadata_columns(metadata: bool | Sequence[str]) -> tuple[str, ...]:
         if name not in METADATA_FIELDS:
             raise unknown_column(name, METADATA_FIELDS, "metadata")
     return tuple(name for name in METADATA_FIELDS if name in metadata)
-
-
-def _checked_ray_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    for name in ("max_restarts", "max_task_retries", "concurrency_groups", "max_concurrency"):
-        if name in args:
-            raise ConfigError(f"ray_remote_args: '{name}' is managed by sabot_ray")
-    return dict(args)
