@@ -31,6 +31,8 @@ _ATTRIBUTES: Final = {
     "_kafka_timestamp_type": "timestamp_type",
     "_kafka_headers": "headers",
 }
+#: How many paths of unknown fields a source counts, as in native; see docs/json.md.
+_MOST_UNKNOWN_FIELDS: Final = 10_000
 #: Longest time that `AiokafkaSource.watermarks` waits, in seconds.
 _WATERMARKS_TIMEOUT_S: Final = 10.0
 
@@ -317,7 +319,9 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
     ) -> None:
         if not consumed:
             return
-        self._unknown_fields.update(unknown_fields)
+        for path, met in unknown_fields.items():
+            if path in self._unknown_fields or len(self._unknown_fields) < _MOST_UNKNOWN_FIELDS:
+                self._unknown_fields[path] += met
         counted = taken.part(0, consumed)
         before = self._stats
         # One assignment, so that another thread never sees half of it.

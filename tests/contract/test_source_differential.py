@@ -136,3 +136,20 @@ def test_transactions_and_gaps_give_equal_outcomes(
     native = read("native", spec, 0, 21)
     assert native.table.num_rows == 9
     assert_equal(native, read("aiokafka", spec, 0, 21))
+
+
+def test_unknown_fields_beyond_the_limit_pass_uncounted_in_both(
+    both_backends, broker, topic, produce
+):
+    values = [
+        b"{%s}" % b",".join(b'"u%d":1' % n for n in range(first, first + 2000))
+        for first in range(0, 10_000, 2000)
+    ]
+    # No poll takes both a path that fits and the late one, wherever fetches end.
+    values += [b'{"u0":1}'] * 7 + [b'{"u1":1,"late":1}']
+    produce(topic, values)
+    spec = SourceSpec(KafkaConfig(broker.bootstrap_servers), topic, JsonCodec(SCHEMA), ("n",))
+    native = read("native", spec, 0, len(values))
+    once = {f"$.u{n}": 1 for n in range(10_000)}
+    assert native.stats.unknown_fields == {**once, "$.u0": 8, "$.u1": 2}
+    assert_equal(native, read("aiokafka", spec, 0, len(values)))
