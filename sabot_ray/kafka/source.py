@@ -102,7 +102,7 @@ class PartitionSource(Protocol):
         """Return the counters since the source was opened; callable from any thread."""
 
     def close(self) -> None:
-        """Free the client; a blocked `poll` returns an empty batch.
+        """Free the client; a blocked `poll` returns the rows it has, mostly an empty batch.
 
         Idempotent; takes about a second at most.
         """
@@ -113,8 +113,11 @@ class PartitionSource(Protocol):
     async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
         """Wait for the next records without blocking the event loop: `poll` in a thread.
 
+        Several tasks may wait: each batch goes to one of them.
+
         Returns:
-            A batch with at least one row, or an empty one if the end of the range is reached.
+            A batch with at least one row, or an empty one if the end of the range is reached or the
+            source is closed.
         """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,6 +147,7 @@ class StandaloneSource(ABC, Generic[_Client]):
         self._partition = partition
         self._schema = batch_schema(spec.codec.schema, spec.columns)
         self._executor: ThreadPoolExecutor | None = None
+        self._executor_lock = threading.Lock()
         self._async_poll: Future[pa.RecordBatch] | None = None
         self._open(start_offset, end_offset, leader_epoch)
 
@@ -178,8 +180,10 @@ class StandaloneSource(ABC, Generic[_Client]):
     def close(self) -> None:
         """See `PartitionSource.close`."""
         self._stop()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        # From here on the source is done, so that no poll is started behind the shutdown.
+        with self._executor_lock:
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
         if self._owns_client:
             self._client.close()
 
@@ -190,21 +194,34 @@ class StandaloneSource(ABC, Generic[_Client]):
     async def get_next_batch(self, max_rows: int = 1000) -> pa.RecordBatch:
         """See `PartitionSource.get_next_batch`."""
         while True:
-            # A poll outlives the call that was cancelled; its rows belong to the next one.
             if self._async_poll is None:
-                if self._executor is None:
-                    self._executor = ThreadPoolExecutor(1, "sabot_ray-poll")
-                self._async_poll = self._executor.submit(
-                    self.poll, max_rows, timeout_s=_ASYNC_POLL_S
-                )
+                self._async_poll = self._start_poll(max_rows)
+            poll = self._async_poll
+            if poll is None:
+                return pa.RecordBatch.from_pylist([], schema=self._schema)
             try:
-                batch = await asyncio.shield(asyncio.wrap_future(self._async_poll))
+                batch = await asyncio.shield(asyncio.wrap_future(poll))
             except Exception:
-                self._async_poll = None
+                # Not the CancelledError of this call, which is no Exception: a poll outlives the
+                # call that was cancelled, and its rows belong to the next one.
+                if self._async_poll is poll:
+                    self._async_poll = None
                 raise
+            if self._async_poll is not poll:
+                # Another task waited for the same poll, and its rows are taken.
+                continue
             self._async_poll = None
             if batch.num_rows or self._is_done():
                 return batch
+
+    def _start_poll(self, max_rows: int) -> Future[pa.RecordBatch] | None:
+        """Poll in the thread; None if nothing more comes."""
+        with self._executor_lock:
+            if self._is_done():
+                return None
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "sabot_ray-poll")
+            return self._executor.submit(self.poll, max_rows, timeout_s=_ASYNC_POLL_S)
 
 
 def _resolve(

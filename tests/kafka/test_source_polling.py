@@ -227,3 +227,37 @@ def test_get_next_batch_cancelled_loses_no_row(broker, topic, open_source, produ
         return await asyncio.wait_for(source.get_next_batch(), 10)
 
     assert offsets(asyncio.run(read())) == [0]
+
+
+def test_get_next_batch_of_a_closed_source_is_empty(broker, topic, open_source, produce):
+    produce(topic, [number(0)])
+    source = open_source(numbers_spec(broker, topic))
+
+    async def read():
+        first = await source.get_next_batch()
+        source.close()
+        return [offsets(first), offsets(await source.get_next_batch())]
+
+    assert asyncio.run(asyncio.wait_for(read(), 20)) == [[0], []]
+
+
+def test_get_next_batch_for_several_tasks_gives_each_row_to_one(
+    broker, topic, open_source, produce
+):
+    source = open_source(numbers_spec(broker, topic), end_offset=20)
+
+    async def read():
+        rows = []
+        while seen := offsets(await source.get_next_batch(1)):
+            rows += seen
+        return rows
+
+    async def read_in_tasks():
+        tasks = [asyncio.create_task(read()) for _ in range(3)]
+        # All of them wait when the rows come.
+        await asyncio.sleep(0)
+        await asyncio.to_thread(produce, topic, map(number, range(20)))
+        return await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+    read_by_task = asyncio.run(read_in_tasks())
+    assert sorted(offset for rows in read_by_task for offset in rows) == list(range(20))
