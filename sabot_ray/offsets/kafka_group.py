@@ -84,8 +84,9 @@ class KafkaGroupStore:
         self._answered: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
         # What the group holds as far as this owner knows; None before the first look.
         self._committed: dict[int, int] | None = None
-        # The member's thread only:
+        # Set in the member's thread; any thread may look.
         self._assigned = False
+        # The member's thread only:
         self._revoked = False
         self._member_id = ""
         self._in_flight = 0
@@ -95,6 +96,11 @@ class KafkaGroupStore:
     @property
     def _where(self) -> str:
         return f"group '{self._group_id}' topic '{self._topic}'"
+
+    @property
+    def is_member(self) -> bool:
+        """See `OffsetStore.is_member`."""
+        return self._assigned and self._failure is None
 
     def acquire(self) -> Offsets:
         """See `OffsetStore.acquire`."""
@@ -318,11 +324,11 @@ class KafkaGroupStore:
         assigned: Sequence[confluent_kafka.TopicPartition],
     ) -> None:
         lacking = self._partitions - {p.partition for p in assigned}
+        # Known before anything here can raise: else the next look takes it for another driver's.
+        self._member_id = consumer.memberid()
         # Absolute offsets: else the member itself looks up offsets, and fails where there are none.
         consumer.assign([confluent_kafka.TopicPartition(p.topic, p.partition, 0) for p in assigned])
         consumer.pause(list(assigned))
-        # Known before anything below can raise: else the next look takes it for another driver's.
-        self._member_id = consumer.memberid()
         # A static member that returns gets its old assignment, without partitions added meanwhile.
         if lacking and self._has_company():
             self._fail(

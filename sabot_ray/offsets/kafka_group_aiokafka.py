@@ -89,18 +89,23 @@ class AiokafkaGroupStore:
         self._loop = EventLoopThread()
         # Set once, in the loop; any thread may look.
         self._failure: SabotRayError | None = None
+        # The coordinator's connection while this member is in good standing. Set in the loop, too.
+        self._coordinator: AIOKafkaConnection | None = None
         # The rest is used in the loop only.
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self._refused = asyncio.Event()
         self._member_id = ""
         self._generation = -1
-        # The coordinator's connection while this member is in good standing.
-        self._coordinator: AIOKafkaConnection | None = None
         # What the group holds as far as this owner knows; None before the first look.
         self._committed: dict[int, int] | None = None
         # Commits that were not answered: they may have been stored.
         self._unanswered: dict[int, int] = {}
+
+    @property
+    def is_member(self) -> bool:
+        """See `OffsetStore.is_member`."""
+        return self._coordinator is not None and self._failure is None
 
     def acquire(self) -> Offsets:
         """See `OffsetStore.acquire`."""
@@ -228,7 +233,9 @@ class AiokafkaGroupStore:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._refused.wait(), self._heartbeat_s)
             request = HeartbeatRequest(self._group_id, self._generation, self._member_id)
-            code = (await connection.send(request)).error_code
+            # A request may wait for longer than the session lasts.
+            async with asyncio.timeout(self._session_timeout_ms / 1000):
+                code = (await connection.send(request)).error_code
             if code in _JOIN_AGAIN:
                 return
             if code:

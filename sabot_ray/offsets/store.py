@@ -21,6 +21,14 @@ class OffsetStore(Protocol):
     wins.
     """
 
+    @property
+    def is_member(self) -> bool:
+        """Whether the membership stands, so that commits can succeed now; asks nobody.
+
+        False before `acquire`, while the brokers are away for longer than the session, and once
+        the ownership is lost.
+        """
+
     def acquire(self) -> Offsets:
         """Become the owner, which fences the former one, and return the committed offsets.
 

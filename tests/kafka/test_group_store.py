@@ -215,6 +215,38 @@ def test_commit_during_outage_fails_and_passes_later(open_store, store_class):
         store.close()
 
 
+def test_is_member_is_false_while_the_broker_is_frozen(open_store, store_class):
+    with servers.running_broker() as broker:
+        broker.create_topic("test")
+        store = open_store(
+            store_class,
+            "test",
+            servers=broker.bootstrap_servers,
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=200,
+        )
+        assert not store.is_member
+        store.acquire()
+        assert store.is_member
+        broker.freeze()
+        servers.wait_until(lambda: not store.is_member, 20.0)
+        store.check()
+        broker.thaw()
+        servers.wait_until(lambda: store.is_member, 30.0)
+        store.close()
+        assert not store.is_member
+
+
+def test_is_member_is_false_after_another_owner(topic, open_store, store_class):
+    older = open_store(store_class, topic)
+    older.acquire()
+    newer = open_store(store_class, topic)
+    newer.acquire()
+    with pytest.raises(Fenced):
+        older.commit(at(topic, 1), timeout_s=10)
+    assert (older.is_member, newer.is_member) == (False, True)
+
+
 def test_commit_after_an_expired_session_joins_again(broker, topic, open_store):
     # The heartbeats are rarer than the session allows.
     config = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 60_000}
