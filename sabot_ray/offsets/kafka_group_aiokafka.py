@@ -233,9 +233,7 @@ class AiokafkaGroupStore:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._refused.wait(), self._heartbeat_s)
             request = HeartbeatRequest(self._group_id, self._generation, self._member_id)
-            # A request may wait for longer than the session lasts.
-            async with asyncio.timeout(self._session_timeout_ms / 1000):
-                code = (await connection.send(request)).error_code
+            code = (await connection.send(request)).error_code
             if code in _JOIN_AGAIN:
                 return
             if code:

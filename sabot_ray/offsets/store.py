@@ -25,8 +25,8 @@ class OffsetStore(Protocol):
     def is_member(self) -> bool:
         """Whether the membership stands, so that commits can succeed now; asks nobody.
 
-        False before `acquire`, while the brokers are away for longer than the session, and once
-        the ownership is lost.
+        False before `acquire`, while the brokers do not answer (noticed at once, or after the
+        session's or a request's time-out), and once the ownership is lost.
         """
 
     def acquire(self) -> Offsets:
