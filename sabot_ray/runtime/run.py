@@ -192,7 +192,9 @@ class StreamRun:
         """Return how far the run is, partition by partition."""
         stored = self._committer.stored if self._committer else {}
         state = self._state
-        if state == "RUNNING" and self._coordinator.is_degraded:
+        if state == "RUNNING" and (
+            self._coordinator.is_degraded or (self._store is not None and not self._store.is_member)
+        ):
             state = "DEGRADED"
         return RunStatus(
             state,

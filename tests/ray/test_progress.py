@@ -242,6 +242,16 @@ def test_commit_and_ack_of_a_closed_run_say_that_it_is_too_late(
     assert committed(broker, numbers, numbers) < 0
 
 
+def test_run_without_its_membership_shows_degraded(
+    read_topic: ReadTopic, numbers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with read_topic(numbers, numbers, schema=NUMBERS).start() as run:
+        next(iter(run))
+        assert run.status().state == "RUNNING"
+        monkeypatch.setattr(type(run._store), "is_member", False)
+        assert run.status().state == "DEGRADED"
+
+
 def test_batches_larger_than_the_budget_are_not_taken_for_held_ones(
     read_topic: ReadTopic, numbers: str, caplog: pytest.LogCaptureFixture
 ) -> None:
