@@ -357,9 +357,10 @@ class _StructReader(_Reader):
             return
         if self.refuse_unknown:
             raise _Irregular
-        counts = Counter(itertools.chain.from_iterable(values))
-        for name in names:
-            unknown[self.path + path_step(name)] += counts[name]
+        # In the order in which they are met: a source counts only the first 10,000 paths.
+        for name, count in Counter(itertools.chain.from_iterable(values)).items():
+            if name in names:
+                unknown[self.path + path_step(name)] += count
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         columns = self.columns([value or {} for value in values], unknown)
