@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import ray
 
 from sabot_ray import BatchLost, SabotRayError, Stream
-from sabot_ray.runtime.run import StreamRun
+from sabot_ray.runtime.run import BatchRef, StreamRun
 from tests.faults.ledger import SCHEMA, runs_of
 
 
@@ -58,8 +58,12 @@ def iterate(run: StreamRun, notes: Notes, options: dict[str, Any]) -> None:
 def hold_references(run: StreamRun, notes: Notes, options: dict[str, Any]) -> None:
     """Take references, wait for the test, and acknowledge those whose batch is still there."""
     references = run.refs()
-    held = [next(references) for _ in range(options["references"])]
-    notes.write("held", bytes=min(reference.bytes for reference in held))
+    held: list[BatchRef] = []
+    partitions = len(run.status().partitions)
+    # From every partition, so that whichever node is lost takes some of them along.
+    while len(held) < options["references"] or len({one.partition for one in held}) < partitions:
+        held.append(next(references))
+    notes.write("held", count=len(held), bytes=min(reference.bytes for reference in held))
     sys.stdin.readline()
     for reference in held:
         try:

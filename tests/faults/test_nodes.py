@@ -123,7 +123,8 @@ def test_lost_node_makes_references_raise_and_a_new_run_reads_them_again(
     ledger = Ledger()
     first.add_to(ledger)
     second.add_to(ledger)
-    print(f"{len(lost)} of 8 references lost, doubled {ledger.doubled(counts)}")
+    held = first.noted("held")[0]["count"]
+    print(f"{len(lost)} of {held} references lost, doubled {ledger.doubled(counts)}")
     assert first.noted("finished"), first.notes[-2:]
     assert first.noted("ended")[0]["handlers_restored"]
     assert lost
