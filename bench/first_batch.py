@@ -17,8 +17,14 @@ from bench.job import PREFETCH_BYTES, Job
 from bench.local_ray import local_ray
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.kafka.source import SourceSpec
-from sabot_ray.runtime.coordinator import read_inline
-from sabot_ray.runtime.reader import ACTOR_OPTIONS, Assignment, BatchInfo, Reader, ReaderPlan
+from sabot_ray.runtime.reader import (
+    ACTOR_OPTIONS,
+    Assignment,
+    BatchInfo,
+    Reader,
+    ReaderPlan,
+    read_inline,
+)
 from sabot_ray.types import TopicPartition
 
 

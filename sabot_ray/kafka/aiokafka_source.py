@@ -125,6 +125,7 @@ class _Records:
 
 
 def _lengths(values: Sequence[bytes | None]) -> list[int]:
+    # Nearly always there is no null, and then nobody looks for one.
     try:
         return [*map(len, values)]  # type: ignore[arg-type]
     except TypeError:

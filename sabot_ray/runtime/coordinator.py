@@ -32,6 +32,7 @@ from sabot_ray.runtime.reader import (
     Failure,
     Reader,
     ReaderPlan,
+    read_inline,
 )
 from sabot_ray.types import SourceStats, TopicPartition
 
@@ -359,10 +360,10 @@ class Coordinator:
 
     def _warn_if_held(self) -> None:
         held = self._unacknowledged_bytes()
-        unfinished = [reader for reader in self._readers if not reader.ended]
-        if self._warned_held or self._routed or not held or not unfinished:
+        if self._warned_held or self._routed or not held:
             return
-        if any(reader.calls for reader in unfinished):
+        unfinished = [reader for reader in self._readers if not reader.ended]
+        if not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
         logger.warning(
@@ -521,12 +522,6 @@ class _ControlGroup:
     def __init__(self, actor: Any) -> None:
         self.status = actor.status.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
-
-
-def read_inline(stream: bytes) -> pa.RecordBatch:
-    """Return the batch that a reader has put into its description."""
-    with pa.ipc.open_stream(stream) as reader:
-        return reader.read_next_batch()
 
 
 def _first_line(error: BaseException) -> str:

@@ -193,18 +193,15 @@ class Reader:
             range without rows is one, too: its offsets count as read. Or empty bytes and the
             pickled `Failure`, the same at each further call.
         """
-        answer: BatchInfo | Failure
-        batch = None
         if self._failure is None:
             try:
-                batch, answer = self._next_batch()
+                batch, info = self._next_batch()
+                return batch, pickle.dumps(info)
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                 self._failure = Failure.of(error)
-        if self._failure is not None:
-            answer = self._failure
-        return b"" if batch is None else batch, pickle.dumps(answer)
+        return b"", pickle.dumps(self._failure)
 
-    def _next_batch(self) -> tuple[pa.RecordBatch | None, BatchInfo]:
+    def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
         plan, source, assignment = self._plan, self._source, self._assignment
         assert plan is not None
         assert source is not None
@@ -236,7 +233,7 @@ class Reader:
             ended,
             source.stats(),
         )
-        return batch if has_batch and inline is None else None, info
+        return batch if has_batch and inline is None else b"", info
 
     def status(self) -> ReaderStatus:
         """Say what the reader is doing; answers also while it reads."""
@@ -260,6 +257,12 @@ def _ipc_stream(batch: pa.RecordBatch) -> bytes:
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
+
+
+def read_inline(stream: bytes) -> pa.RecordBatch:
+    """Return the batch that a reader has put into its description."""
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_next_batch()
 
 
 #: Ray's options of every reader. Ray restarts nothing: a dead reader is replaced (docs/adr/0001).

@@ -24,9 +24,10 @@ from sabot_ray.errors import (
 )
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.tracker import AckTracker
-from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch, read_inline
+from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
 from sabot_ray.runtime.plan import RunPlan, SourceOptions
 from sabot_ray.runtime.progress import RunProgress
+from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.signals import StopSignals
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
 from sabot_ray.types import TopicPartition
@@ -185,7 +186,7 @@ class StreamRun:
             )
         self._check_open()
         self._tracker.acknowledge_all()
-        self._committer.stage(self._tracker.committable())
+        self._stage()
         self._committer.flush(FINAL_COMMIT_TIMEOUT_S)
 
     def status(self) -> RunStatus:

@@ -227,12 +227,15 @@ def test_reader_of_an_idle_partition_may_die_now_and_then(
     killed: set[int] = set()
 
     def kill_in_turn() -> None:
-        while len(killed) < deaths:
-            for reader in readers():
-                if reader.pid not in killed:
-                    reader.kill()
-                    killed.add(reader.pid)
-            time.sleep(0.05)
+        def kill_a_new_one() -> bool:
+            alive = [reader for reader in readers() if reader.pid not in killed]
+            for reader in alive:
+                reader.kill()
+                killed.add(reader.pid)
+            return bool(alive)
+
+        for _ in range(deaths):
+            wait_until(kill_a_new_one, 30.0)
         fill(broker.bootstrap_servers, topic, 1, 10)
 
     with stream.start() as run:
