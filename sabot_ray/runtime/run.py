@@ -248,7 +248,7 @@ class StreamRun:
         try:
             self._stage()
             self._committer.flush(timeout_s)
-        except SabotRayError:
+        except Exception:
             # Whoever closes the run next need not wait for it again.
             self._auto_commit = False
             raise
@@ -360,7 +360,7 @@ class StreamRun:
             return
         try:
             self._close(0.0 if isinstance(error, Fenced) else FINAL_COMMIT_TIMEOUT_S)
-        except SabotRayError as second:
+        except Exception as second:  # noqa: BLE001 - the first error is the one to raise
             if not isinstance(error, Fenced):
                 logger.warning(
                     "after an error, what was acknowledged could not be committed: %s", second

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sabot_ray import ConfigError, DataLoss, Fenced, SabotRayError
+from sabot_ray.offsets.committer import Committer
 from sabot_ray.runtime import coordinator
 from tests.conftest import Produce
 from tests.ray.conftest import ReadTopic
@@ -240,6 +241,22 @@ def test_commit_and_ack_of_a_closed_run_say_that_it_is_too_late(
     with pytest.raises(SabotRayError, match="the run is closed"):
         run.commit()
     assert committed(broker, numbers, numbers) < 0
+
+
+def test_error_of_the_stream_is_not_hidden_by_one_of_the_commits(
+    read_topic: ReadTopic, numbers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("of the commits")
+
+    def refuse(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise LookupError("of the stream")
+
+    monkeypatch.setattr(Committer, "flush", fail)
+    stream = read_topic(numbers, numbers, schema=NUMBERS).map(refuse)
+
+    with pytest.raises(LookupError, match="of the stream"):
+        next(iter(stream.start()))
 
 
 def test_run_without_its_membership_shows_degraded(
