@@ -293,6 +293,8 @@ class KafkaBroker:
     def freeze(self) -> None:
         """Stop the node's clock: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
+        # The signal reaches the threads one by one: until the last has stopped, they answer.
+        wait_until(self._is_frozen)
 
     def thaw(self) -> None:
         """Let a frozen node go on."""
@@ -349,6 +351,14 @@ class KafkaBroker:
             raise RuntimeError(f"the Kafka broker did not start:\n{self._tail()}")
         with contextlib.suppress(KafkaException):
             return bool(self.admin.list_topics(timeout=1).brokers)
+        return False
+
+    def _is_frozen(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        # A thread may end before its turn comes.
+        with contextlib.suppress(FileNotFoundError):
+            # The state follows the name, which is in parentheses.
+            return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
         return False
 
     def _tail(self) -> str:
