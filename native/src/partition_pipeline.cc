@@ -188,6 +188,7 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
 
 Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline) {
   const int64_t start = position();
+  const int64_t records = counted_.records;
   bool lingering = false;
   for (;;) {
     Status status = TakeRecords(max_rows);
@@ -202,6 +203,10 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
       return batch_->rows() > 0 ? Status::Ok() : status;
     }
     if (IsFull(max_rows) || AtEnd()) {
+      return Status::Ok();
+    }
+    // Dropped records fill no batch: the caller learns in between how far it is.
+    if (closed_ || counted_.records - records >= max_rows) {
       return Status::Ok();
     }
     if (Fetch(kChunk, std::chrono::milliseconds(0)) > 0) {

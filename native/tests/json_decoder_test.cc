@@ -274,6 +274,26 @@ TEST(DecodeRandomNamesBoundsWhatIsRemembered) {
   EXPECT_EQ(columns.decoder().UnknownFields().size(), 10'000U);
 }
 
+TEST(DecodeLongNamesCountsNone) {
+  Columns columns({MakeField("a", TypeId::kInt8)});
+  for (const size_t length : {256U, 257U}) {
+    EXPECT_EQ(columns.Decode("{\"" + std::string(length, 'k') + "\":1,\"a\":1}"), "");
+  }
+  EXPECT_EQ(columns.decoder().UnknownFields().size(), 1U);
+  EXPECT_EQ(columns.Export(), "1 1");
+}
+
+TEST(DecodeNameThatIsNoUtf8AgainRefusesItAgain) {
+  // The second time the name is one that was met before.
+  Columns columns({MakeField("a", TypeId::kInt8)});
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(columns.Decode("{\"\xff\":1}"), "$: malformed JSON");
+  }
+  EXPECT_EQ(columns.Decode("{\"é\":1,\"a\":2}"), "");
+  EXPECT_EQ(columns.Decode("{\"é\":1,\"a\":3}"), "");
+  EXPECT_EQ(columns.Export(), "2 3");
+}
+
 TEST(DecodeNamesThatNeedEscapesFindsTheirColumns) {
   Columns columns({MakeField("a\\b", TypeId::kInt8), MakeField("\"", TypeId::kInt8),
                    MakeField("", TypeId::kInt8)});

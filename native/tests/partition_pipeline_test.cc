@@ -282,6 +282,26 @@ TEST(PollSkippingErrorsCountsThem) {
   EXPECT_EQ(stats.unknown_fields.size(), 1U);
 }
 
+TEST(PollSkippingEverythingReturnsAfterAsManyRecords) {
+  Fixture fixture(0);
+  for (int i = 0; i < 5000; ++i) {
+    fixture.cluster.Produce("t", 0, "no JSON");
+  }
+  fixture.cluster.Flush();
+  PartitionOptions options = Range(0, 5000);
+  options.skip_decode_errors = true;
+  const auto pipeline = fixture.Open(options);
+  int polls = 0;
+  for (; !pipeline->done(); ++polls) {
+    const int64_t before = pipeline->position();
+    EXPECT_EQ(Poll(pipeline.get(), 1000), " @ ");
+    // Whole chunks are taken from the queue.
+    EXPECT(pipeline->position() - before < 2 * 1000);
+  }
+  EXPECT(polls >= 3);
+  EXPECT_EQ(pipeline->Stats().decode_errors, 5000);
+}
+
 TEST(PollSkippingTombstonesMovesPastThem) {
   Fixture fixture(0);
   fixture.cluster.ProduceTombstone("t", 0);

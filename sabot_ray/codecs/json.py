@@ -83,6 +83,10 @@ class Decoded(NamedTuple):
     unknown_fields: dict[str, int]
 
 
+#: Longer names of unknown fields pass uncounted, in bytes; see docs/json.md.
+_LONGEST_UNKNOWN_NAME: Final = 256
+
+
 class _Irregular(Exception):
     """Some of these values cannot be built as columns."""
 
@@ -359,7 +363,7 @@ class _StructReader(_Reader):
             raise _Irregular
         # In the order in which they are met: a source counts only the first 10,000 paths.
         for name, count in Counter(itertools.chain.from_iterable(values)).items():
-            if name in names:
+            if name in names and _is_counted(name):
                 unknown[self.path + path_step(name)] += count
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
@@ -380,11 +384,17 @@ class _StructReader(_Reader):
                 elif name not in self.known:
                     if self.refuse_unknown:
                         raise Unfit("unknown field")
-                    unknown[self.path + path_step(name)] += 1
+                    if _is_counted(name):
+                        unknown[self.path + path_step(name)] += 1
             except Unfit as unfit:
                 unfit.path = path_step(name) + unfit.path
                 raise
         return row
+
+
+def _is_counted(name: str) -> bool:
+    """Tell whether an unknown field is counted by name: keys that are data may be of any length."""
+    return len(name.encode()) <= _LONGEST_UNKNOWN_NAME
 
 
 def _offsets(values: list[Any]) -> pa.Array[Any]:

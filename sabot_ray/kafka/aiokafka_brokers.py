@@ -18,6 +18,7 @@ from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -201,6 +202,20 @@ async def committed_offsets(
     for code in filter(None, codes):
         raise from_code(code, f"group '{group_id}' topic '{topic}': committed offsets")
     return {partition: offset for partition, offset, *_ in answer.topics[0][1] if offset >= 0}
+
+
+async def leave_group(brokers: Brokers, group_id: str, member_id: str) -> None:
+    """End a membership, also a static one, which clients only let expire.
+
+    Raises:
+        KafkaError: The coordinator refuses, for example because the member was replaced, or does
+            not answer.
+    """
+    address = await brokers.coordinator(group_id)
+    async with brokers.connected(address) as coordinator:
+        code = (await coordinator.send(LeaveGroupRequest(group_id, member_id))).error_code
+    if code:
+        raise from_code(code, f"group '{group_id}': leaving")
 
 
 async def _list_offsets(

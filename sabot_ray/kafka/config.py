@@ -159,6 +159,7 @@ _AIOKAFKA_DEFAULTS: Final[dict[str, Any]] = {
     "client_id": "sabot_ray",
 }
 
+_MAXIMUM: Final = 2**31 - 1
 _SERVER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 
 
@@ -184,6 +185,9 @@ def _check_value(name: str, given: str, value: Any) -> Value:
         )
     if isinstance(value, int) and value < setting.minimum:
         raise ConfigError(f"setting '{given}': {value} is below the minimum {setting.minimum:g}")
+    if isinstance(value, int) and value > _MAXIMUM:
+        # librdkafka would drop the upper bits.
+        raise ConfigError(f"setting '{given}': {value} is above the maximum {_MAXIMUM}")
     return value
 
 

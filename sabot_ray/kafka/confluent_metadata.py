@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from sabot_ray.errors import (
     AuthenticationFailed,
     BrokerUnavailable,
+    ConfigError,
     KafkaError,
     UnknownTopicOrPartition,
     from_librdkafka,
@@ -36,6 +37,20 @@ def client_logger() -> logging.Logger:
         # What matters of it is raised; the rest is for those who have set up logging.
         logger.addHandler(logging.NullHandler())
     return logger
+
+
+def new_consumer(settings: Mapping[str, Any]) -> confluent_kafka.Consumer:
+    """Return a consumer that logs to `client_logger`.
+
+    Raises:
+        ConfigError: librdkafka refuses a setting.
+    """
+    try:
+        return confluent_kafka.Consumer(dict(settings), logger=client_logger())
+    except KafkaException as error:
+        raise ConfigError(
+            f"librdkafka refuses the settings: {error.args[0].str().strip()}"
+        ) from None
 
 
 def kafka_error(error: confluent_kafka.KafkaError, what: str) -> KafkaError:
@@ -61,7 +76,7 @@ class ConfluentClusterClient:
             "error_cb": self._on_client_error,
             **more,
         }
-        return confluent_kafka.Consumer(settings, logger=client_logger())
+        return new_consumer(settings)
 
     def _on_client_error(self, error: confluent_kafka.KafkaError) -> None:
         # _ALL_BROKERS_DOWN only repeats what the errors before it told in detail.

@@ -23,9 +23,17 @@ import confluent_kafka.admin
 from confluent_kafka import KafkaException
 
 from sabot_ray.errors import CommitFailed, ConfigError, Fenced, KafkaError
+from sabot_ray.kafka.aiokafka_brokers import Brokers, leave_group
+from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.confluent_metadata import client_logger, committed_offsets, kafka_error
-from sabot_ray.offsets.store import JOIN_TIMEOUT_S, Offsets, not_joined, taken_over
+from sabot_ray.kafka.confluent_metadata import committed_offsets, kafka_error, new_consumer
+from sabot_ray.offsets.store import (
+    JOIN_TIMEOUT_S,
+    LEAVE_TIMEOUT_S,
+    Offsets,
+    not_joined,
+    taken_over,
+)
 from sabot_ray.types import TopicPartition
 
 logger = logging.getLogger("sabot_ray.offsets")
@@ -156,6 +164,19 @@ class KafkaGroupStore:
             # While no broker answers, the client's own close takes its time.
             self._thread.join(_CLOSE_TIMEOUT_S)
             self._thread = None
+            if self._joined and self._failure is None:
+                self._leave()
+
+    def _leave(self) -> None:
+        # librdkafka lets a static membership expire, and confluent-kafka has no request to end it.
+        loop = EventLoopThread()
+        try:
+            left = leave_group(Brokers(self._config), self._group_id, self._member_id)
+            loop.run(left, timeout_s=LEAVE_TIMEOUT_S)
+        except KafkaError as error:
+            logger.info("%s: the membership is left to expire: %s", self._where, error)
+        finally:
+            loop.close()
 
     def _refused(self, error: confluent_kafka.KafkaError) -> None:
         failure = self._failure_in(KafkaException(error))
@@ -213,7 +234,7 @@ class KafkaGroupStore:
             "group.instance.id": self._stream_id,
             "on_commit": self._on_commit,
         }
-        consumer = confluent_kafka.Consumer(settings, logger=client_logger())
+        consumer = new_consumer(settings)
         self._revoked = False
         try:
             if self._committed is not None:
@@ -231,7 +252,6 @@ class KafkaGroupStore:
                     self._on_error(error)
         finally:
             self._assigned, self._revoked = False, True
-            # A static member's close does not leave the group, so a restart takes over at once.
             consumer.close()
             self._in_flight = 0
 

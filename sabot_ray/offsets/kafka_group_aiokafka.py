@@ -35,11 +35,17 @@ from sabot_ray.errors import (
     KafkaError,
     SabotRayError,
 )
-from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
+from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets, leave_group
 from sabot_ray.kafka.aiokafka_errors import from_code
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.offsets.store import JOIN_TIMEOUT_S, Offsets, not_joined, taken_over
+from sabot_ray.offsets.store import (
+    JOIN_TIMEOUT_S,
+    LEAVE_TIMEOUT_S,
+    Offsets,
+    not_joined,
+    taken_over,
+)
 from sabot_ray.types import TopicPartition
 
 _MAX_BACKOFF_S: Final = 1.0
@@ -99,8 +105,8 @@ class AiokafkaGroupStore:
         self._generation = -1
         # What the group holds as far as this owner knows; None before the first look.
         self._committed: dict[int, int] | None = None
-        # Commits that were not answered: they may have been stored.
-        self._unanswered: dict[int, int] = {}
+        # Commits that were not answered: any of them may have been stored.
+        self._unanswered: dict[int, set[int]] = {}
 
     @property
     def is_member(self) -> bool:
@@ -129,10 +135,21 @@ class AiokafkaGroupStore:
 
     def close(self) -> None:
         """See `OffsetStore.close`."""
-        # A static member does not leave the group, so a restart takes over at once.
+        with suppress(KafkaError):
+            # Where it fails, the session expires.
+            self._loop.run(self._leave(), timeout_s=LEAVE_TIMEOUT_S)
         self._loop.close()
 
     # The rest runs in the loop.
+
+    async def _leave(self) -> None:
+        if self._task is None:
+            return
+        # First: it would join again.
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._failure is None and self._member_id:
+            await leave_group(self._brokers, self._group_id, self._member_id)
 
     async def _acquire(self) -> dict[int, int]:
         self._task = asyncio.create_task(self._run())
@@ -152,7 +169,8 @@ class AiokafkaGroupStore:
         try:
             async with asyncio.timeout(timeout_s):
                 coordinator = await self._membership()
-                self._unanswered.update(offsets)
+                for partition, offset in offsets.items():
+                    self._unanswered.setdefault(partition, set()).add(offset)
                 code = await self._ask_to_commit(coordinator, offsets)
                 if code in _JOIN_AGAIN:
                     self._refused.set()
@@ -185,9 +203,12 @@ class AiokafkaGroupStore:
         assert self._committed is not None
         codes = dict(answer.topics[0][1])
         for partition, code in codes.items():
-            offset = self._unanswered.pop(partition)
-            if not code:
-                self._committed[partition] = offset
+            if code:
+                self._unanswered.get(partition, set()).discard(offsets[partition])
+            else:
+                # Commits of one connection are carried out in turn: earlier ones are overwritten.
+                self._unanswered.pop(partition, None)
+                self._committed[partition] = offsets[partition]
         return next(filter(None, codes.values()), 0)
 
     async def _run(self) -> None:
@@ -249,7 +270,7 @@ class AiokafkaGroupStore:
         )
         if self._committed is not None:
             for partition in self._partitions:
-                known = self._committed.get(partition), self._unanswered.get(partition)
+                known = {self._committed.get(partition), *self._unanswered.get(partition, ())}
                 if committed.get(partition) not in known:
                     raise self._fenced("the committed offsets moved while it was away")
         self._committed = committed

@@ -12,6 +12,8 @@ Offsets = Mapping[TopicPartition, int]
 
 #: Longest time to wait for the group's coordinator when joining, in seconds.
 JOIN_TIMEOUT_S: Final = 25.0
+#: Longest time that leaving the group may take, in seconds: a drain has 2.5.
+LEAVE_TIMEOUT_S: Final = 1.0
 
 
 class OffsetStore(Protocol):
@@ -51,7 +53,7 @@ class OffsetStore(Protocol):
         """Raise `Fenced` if the ownership is known to be lost; asks nobody."""
 
     def close(self) -> None:
-        """Give up the ownership. Idempotent."""
+        """Give up the ownership, so that another stream may take part at once. Idempotent."""
 
 
 def not_joined(where: str, timeout_s: float) -> BrokerUnavailable:

@@ -45,7 +45,8 @@ PING_TIMEOUT_S = 4.0
 #: One that answers, but has been in its source for so long beside ``linger_s``, hangs there, in
 #: seconds. The fallback decodes a large batch of slow documents for a quarter of it.
 POLL_TIMEOUT_S = 60.0
-#: Longest time from asking Ray for a reader until it runs, in seconds.
+#: Longest time from asking Ray for a reader, or from the last one that it started, until the next
+#: one runs, in seconds: Ray starts a few processes at a time.
 START_TIMEOUT_S = 30.0
 #: A reader that dies this often without progress is given up...
 MAX_DEATHS_WITHOUT_PROGRESS = 5
@@ -77,11 +78,13 @@ class RoutedBatch:
         info: What the range covers.
         ref: The batch; None where no row is left, or it is inline in ``info``.
         epoch: The reader's incarnation.
+        stats: The partition's counters up to the range's end, over all incarnations.
     """
 
     info: BatchInfo
     ref: ray.ObjectRef[Any] | None
     epoch: int
+    stats: SourceStats
 
 
 @dataclass
@@ -95,7 +98,8 @@ class PartitionProgress:
         rows: Rows delivered.
         bytes: Bytes of the delivered batches.
         restarts: How often its reader was replaced.
-        stats: The sources' counters, over all incarnations.
+        stats: The sources' counters up to the routed offset, over all incarnations.
+        delivered_stats: The same up to the delivered one.
     """
 
     range: OffsetRange
@@ -105,6 +109,7 @@ class PartitionProgress:
     bytes: int = 0
     restarts: int = 0
     stats: SourceStats = field(default_factory=SourceStats)
+    delivered_stats: SourceStats = field(default_factory=SourceStats)
 
     @property
     def is_done(self) -> bool:
@@ -125,6 +130,7 @@ class _ReaderHandle:
         self.ask: Any = None
         # Answered once the actor runs, whatever its `open` is doing.
         self.started: ray.ObjectRef[Any] | None = None
+        self.runs = False
         self.epoch = 0
         self.calls: deque[_Call] = deque()
         self.ended = progress.range.is_empty
@@ -183,6 +189,9 @@ class Coordinator:
         self._warned_fields: set[str] = set()
         self._warned_decode = (0, float("-inf"))
         self._warned_held = False
+        self._last_start = 0.0
+        # Whose reader ended the run, if one did.
+        self.failed: TopicPartition | None = None
         for reader in self._readers:
             if not reader.ended:
                 self._start(reader)
@@ -282,6 +291,7 @@ class Coordinator:
         if info.next_offset > progress.delivered_offset:
             reader.deaths_without_progress = 0
         progress.delivered_offset = info.next_offset
+        progress.delivered_stats = routed.stats
         progress.rows += info.rows
         progress.bytes += info.bytes
 
@@ -299,6 +309,7 @@ class Coordinator:
         )
         reader.calls.append(_Call(opening))
         reader.started = reader.control.status.remote()
+        reader.runs = False
         reader.waiting_since = reader.started_at = time.monotonic()
 
     def _replace(self, reader: _ReaderHandle, reason: str) -> None:
@@ -311,6 +322,7 @@ class Coordinator:
             reader.deaths_without_progress = 0
         reader.deaths_without_progress += 1
         if reader.deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
+            self.failed = reader.partition
             raise ReaderFailed(
                 f"topic '{reader.partition.topic}' partition {reader.partition.partition} offset "
                 f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} "
@@ -331,6 +343,7 @@ class Coordinator:
         self._routed_bytes -= sum(routed.info.bytes for _, routed in dropped)
         self._routed = deque(item for item in self._routed if item[0] is not reader)
         reader.progress.routed_offset = reader.progress.delivered_offset
+        reader.progress.stats = reader.progress.delivered_stats
         reader.ended = False
         self._replace(reader, reason)
 
@@ -424,7 +437,7 @@ class Coordinator:
         progress.routed_offset = info.next_offset
         reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
-        self._routed.append((reader, RoutedBatch(info, ref, reader.epoch)))
+        self._routed.append((reader, RoutedBatch(info, ref, reader.epoch, progress.stats)))
         self._routed_bytes += info.bytes
 
     def _watch(self) -> None:
@@ -434,9 +447,15 @@ class Coordinator:
             if not reader.calls:
                 continue
             waited = now - reader.waiting_since
-            if reader.calls[0].batch is None and not ray.wait([reader.started], timeout=0)[0]:
+            if reader.calls[0].batch is None and not reader.runs:
+                if ray.wait([reader.started], timeout=0)[0]:
+                    reader.runs = True
+                    self._last_start = now
                 # One that takes another's place waits for room: nodes come back.
-                if waited > START_TIMEOUT_S and reader.epoch == 1:
+                elif (
+                    reader.epoch == 1
+                    and now - max(reader.waiting_since, self._last_start) > START_TIMEOUT_S
+                ):
                     raise self._not_scheduled(reader)
             elif reader.ping is not None:
                 self._check_ping(reader, now)
@@ -468,6 +487,7 @@ class Coordinator:
         reader.waiting_since = now
 
     def _not_scheduled(self, reader: _ReaderHandle) -> ReaderFailed:
+        self.failed = reader.partition
         needs = {
             name: value
             for name, value in self._actor_options.items()
@@ -485,6 +505,7 @@ class Coordinator:
     def _error_of(self, failure: Failure, reader: _ReaderHandle) -> Exception:
         error = failure.to_error()
         partition, progress = reader.partition, reader.progress
+        self.failed = partition
         if isinstance(error, OffsetOutOfRange):
             return DataLoss(
                 f"{error}; the records from offset {progress.routed_offset} on were deleted before "

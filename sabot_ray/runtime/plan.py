@@ -111,6 +111,16 @@ def prepare(
     store: OffsetStore | None = None
     with _connected(options.config) as client, contextlib.ExitStack() as undo:
         partitions = client.partitions(options.topic)
+        # Before the group is joined, which ends its former owner for good: what is wrong with this
+        # stream must not stop another one.
+        value_schema = options.schema or _infer(
+            options, client, client.watermarks(options.topic, partitions)
+        )
+        schema = source_schema(options, value_schema)
+        columns = needed_columns(operators, schema)
+        if counts_only and not operators:
+            # Nothing looks at a column, and this one costs next to nothing.
+            columns = ("_kafka_offset",)
         committed: Mapping[int, int] = {}
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id
@@ -130,12 +140,6 @@ def prepare(
             committed=committed,
             auto_offset_reset=options.config.get("auto.offset.reset", "earliest"),
         )
-        value_schema = options.schema or _infer(options, client, watermarks)
-        schema = source_schema(options, value_schema)
-        columns = needed_columns(operators, schema)
-        if counts_only and not operators:
-            # Nothing looks at a column, and this one costs next to nothing.
-            columns = ("_kafka_offset",)
         plan = RunPlan(
             ReaderPlan(
                 options.backend,

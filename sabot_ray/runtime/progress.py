@@ -69,6 +69,8 @@ class RunProgress:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                # It would carry what the loop's body prints to the terminal, also out of a file.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._bar.add_task("read", total=self._total, rate="")
             self._bar.start()

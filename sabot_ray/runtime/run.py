@@ -266,7 +266,7 @@ class StreamRun:
         self._check_open()
         with self._signals as signals, RunProgress(self._coordinator.progress) as shown:
             try:
-                for routed in self._routed(signals):
+                for routed in self._routed(signals, shown):
                     taken = take(routed)
                     if taken is None:
                         continue
@@ -274,23 +274,25 @@ class StreamRun:
                     self._tracker.deliver(
                         info.partition, info.start_offset, info.next_offset, info.bytes
                     )
-                    shown.update()
                     presented = present(routed, taken)
                     self._check_schema(presented)
                     yield presented
                     # The body may have closed the run: nobody would commit it any more.
                     if acknowledge and self._state != "CLOSED":
                         self._acknowledge(info.partition, info.start_offset)
-            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            except Exception as error:
                 self._end_after(error)
-                raise self._incomplete(error) from error.__cause__
+                incomplete = self._incomplete(error)
+                if incomplete is None:
+                    raise
+                raise incomplete from error
             if signals.received is not None:
                 with contextlib.suppress(CommitFailed):
                     self._close(signals.remaining_s)
                 signals.raise_received()
         self._flush(FINAL_COMMIT_TIMEOUT_S)
 
-    def _routed(self, signals: StopSignals) -> Iterator[RoutedBatch]:
+    def _routed(self, signals: StopSignals, shown: RunProgress) -> Iterator[RoutedBatch]:
         """Yield what has rows, and count what has none as done, until the end or a signal."""
         while signals.received is None and self._state != "CLOSED":
             if self._committer is not None:
@@ -301,6 +303,7 @@ class StreamRun:
                 if self._coordinator.is_finished:
                     return
                 continue
+            shown.update()
             if routed.info.has_batch:
                 yield routed
             else:
@@ -366,22 +369,20 @@ class StreamRun:
                     "after an error, what was acknowledged could not be committed: %s", second
                 )
 
-    def _incomplete(self, error: Exception) -> Exception:
-        """Say of a bounded read that fails on the way that it is not whole."""
-        if isinstance(error, Fenced) or not isinstance(error, KafkaError | ReaderFailed):
-            return error
-        for partition, progress in self._coordinator.progress.items():
-            end = progress.range.end_offset
-            if end is not None and not progress.is_done:
-                offset = progress.delivered_offset
-                incomplete = ReadIncomplete(
-                    f"topic '{partition.topic}' partition {partition.partition}: the read stopped "
-                    f"at offset {offset} before its end {end}: {error}",
-                    partition.topic,
-                    partition.partition,
-                    offset,
-                    end,
-                )
-                incomplete.__cause__ = error
-                return incomplete
-        return error
+    def _incomplete(self, error: Exception) -> ReadIncomplete | None:
+        """Say of a bounded read that fails on the way that it is not whole; None of any other."""
+        partition = self._coordinator.failed
+        if partition is None or not isinstance(error, KafkaError | ReaderFailed):
+            return None
+        progress = self._coordinator.progress[partition]
+        end = progress.range.end_offset
+        if end is None:
+            return None
+        return ReadIncomplete(
+            f"topic '{partition.topic}' partition {partition.partition}: the read stopped at "
+            f"offset {progress.delivered_offset} before its end {end}: {error}",
+            partition.topic,
+            partition.partition,
+            progress.delivered_offset,
+            end,
+        )

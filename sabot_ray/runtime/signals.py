@@ -25,6 +25,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._raised = False
         self._deadline = float("inf")
         self._timer: threading.Timer | None = None
 
@@ -45,7 +46,11 @@ class StopSignals:
         self.restore()
 
     def restore(self) -> None:
-        """Do what leaving the context does, earlier. Idempotent."""
+        """Do what leaving the context does, earlier. Idempotent.
+
+        A signal that nobody has raised yet, because the loop's body ended the loop by itself, is
+        sent once more: now whoever handled it before hears of it.
+        """
         if self._timer is not None:
             self._timer.cancel()
         if threading.current_thread() is not threading.main_thread():
@@ -56,32 +61,47 @@ class StopSignals:
             for number, handler in self._former.items():
                 signal.signal(number, handler)
             self._former.clear()
+            if self.received is not None and not self._raised:
+                self._raised = True
+                # Not here and now: this may be a generator's end, where exceptions are dropped.
+                _send_later(self.received, 0.0)
 
     def raise_received(self) -> None:
         """Raise what the received signal stands for, if there was one."""
         if self.received is not None:
-            _raise(self.received)
+            self._raise()
 
     def request(self, number: int) -> None:
         """Note a signal, and send it again when the time to drain is over."""
         self.received = number
         self._deadline = time.monotonic() + DRAIN_LIMIT_S
-        main = threading.main_thread().ident
-        assert main is not None
         # The loop's body may take longer: the same signal again interrupts it then.
-        self._timer = threading.Timer(DRAIN_LIMIT_S, signal.pthread_kill, (main, number))
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer = _send_later(number, DRAIN_LIMIT_S)
+
+    def _raise(self) -> NoReturn:
+        assert self.received is not None
+        for entered in (self, *self._entered):
+            # One exception is enough for all that were asked.
+            entered._raised = entered.received is not None
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.received)
+
+
+def _send_later(number: int, delay_s: float) -> threading.Timer:
+    """Send a signal to the main thread."""
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(delay_s, signal.pthread_kill, (main, number))
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:
-    if any(entered.received is not None for entered in StopSignals._entered):
-        _raise(number)
+    for entered in StopSignals._entered:
+        if entered.received is not None:
+            entered.received = number
+            entered._raise()
     for entered in tuple(StopSignals._entered):
         entered.request(number)
-
-
-def _raise(number: int) -> NoReturn:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)

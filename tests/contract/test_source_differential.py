@@ -153,3 +153,14 @@ def test_unknown_fields_beyond_the_limit_pass_uncounted_in_both(
     once = {f"$.u{n}": 1 for n in range(10_000)}
     assert native.stats.unknown_fields == {**once, "$.u0": 8, "$.u1": 2}
     assert_equal(native, read("aiokafka", spec, 0, len(values)))
+
+
+def test_record_of_a_name_that_is_no_utf8_is_refused_by_both(both_backends, broker, topic, produce):
+    # After the rows before it the record is decoded a second time.
+    produce(topic, [b'{"n":0}', b'{"n":1,"\xff":5}', b'{"n":2}'])
+    spec = SourceSpec(KafkaConfig(broker.bootstrap_servers), topic, JsonCodec(SCHEMA), ("n",))
+    native = read("native", spec, 0, 3)
+    assert native.error is not None
+    assert native.error[1:] == (1, "$", "malformed JSON")
+    assert native.table.column("n").to_pylist() == [0]
+    assert_equal(native, read("aiokafka", spec, 0, 3))

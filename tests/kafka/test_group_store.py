@@ -8,6 +8,7 @@ import time
 
 import confluent_kafka
 import pytest
+from aiokafka.errors import UnknownMemberIdError
 from confluent_kafka import KafkaException
 
 from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced, KafkaError
@@ -68,6 +69,18 @@ def test_acquire_again_gives_what_was_committed(make_topic, open_store, first, s
     store.close()
     store = open_store(second, topic, (0, 1, 2))
     assert store.acquire() == {TopicPartition(topic, 0): 6, TopicPartition(topic, 2): 7}
+
+
+@pytest.mark.parametrize("first", BOTH)
+@pytest.mark.parametrize("second", BOTH)
+def test_close_leaves_the_group_to_a_stream_of_another_name(topic, open_store, first, second):
+    older = open_store(first, topic, stream_id="one")
+    older.acquire()
+    older.commit(at(topic, 3), timeout_s=10)
+    older.close()
+    newer = open_store(second, topic, stream_id="two")
+    # Else it would have to wait until the session of 45 s expires, longer than it may.
+    assert newer.acquire() == at(topic, 3)
 
 
 @pytest.mark.parametrize("first", BOTH)
@@ -335,3 +348,32 @@ def test_acquire_without_broker_is_an_error_in_time(open_store, monkeypatch, sto
     store = open_store(store_class, "test", servers=f"127.0.0.1:{servers.free_ports(1)[0]}")
     with pytest.raises(BrokerUnavailable, match="no group coordinator let us join within 1 s"):
         store.acquire()
+
+
+def test_outage_that_loses_an_answer_and_a_commit_is_no_takeover(topic, open_store, monkeypatch):
+    store = open_store(AiokafkaGroupStore, topic)
+    store.acquire()
+    ask = store._ask_to_commit
+    answers = iter(["answer lost", "commit lost", "session expired"])
+
+    async def ask_in_trouble(coordinator, offsets):
+        match next(answers, None):
+            case "answer lost":
+                await ask(coordinator, offsets)
+                store._committed.clear()
+                store._unanswered = {0: {10}}
+                raise ConnectionResetError
+            case "commit lost":
+                raise ConnectionResetError
+            case "session expired":
+                return UnknownMemberIdError.errno
+            case _:
+                return await ask(coordinator, offsets)
+
+    monkeypatch.setattr(store, "_ask_to_commit", ask_in_trouble)
+    for offset in (10, 20, 30):
+        with pytest.raises(CommitFailed) as caught:
+            store.commit(at(topic, offset), timeout_s=10)
+        assert caught.value.retriable
+    store.commit(at(topic, 40), timeout_s=10)
+    store.check()

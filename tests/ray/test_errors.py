@@ -94,6 +94,22 @@ def test_wrong_option_is_refused_before_any_connection(
         Stream.from_kafka("127.0.0.1:9", "orders", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"session_timeout_ms": 2**31 - 1}, 'property "session.timeout.ms" value 2147483647 is'),
+        ({"debug": "nonsense"}, 'Invalid value "nonsense" for configuration property "debug"'),
+    ],
+)
+def test_setting_that_librdkafka_refuses_is_an_error_of_ours(
+    settings: dict[str, object], text: str
+) -> None:
+    stream = Stream.from_kafka("127.0.0.1:9", "orders", "g", schema={"n": "int64"}, **settings)
+
+    with raises(ConfigError, text):
+        stream.start()
+
+
 @pytest.mark.parametrize("name", ["", "a b", "..", "x" * 250, "ünï"])
 def test_illegal_topic_name_is_refused(name: str) -> None:
     with raises(ConfigError, "is no legal name"):

@@ -7,10 +7,18 @@ import signal
 import pyarrow as pa
 import pytest
 
-from sabot_ray import ConfigError, DataLoss, Fenced, SabotRayError
+from sabot_ray import (
+    ConfigError,
+    DataLoss,
+    Fenced,
+    KafkaError,
+    ReadIncomplete,
+    SabotRayError,
+)
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.runtime import coordinator
-from tests.conftest import Produce
+from sabot_ray.testing import Record
+from tests.conftest import MakeTopic, Produce
 from tests.ray.conftest import ReadTopic
 from tests.servers import KafkaBroker, wait_until
 
@@ -186,6 +194,8 @@ def test_control_records_at_the_end_are_committed_past(
     read_topic: ReadTopic, topic: str, produce_in_transaction: object, broker: KafkaBroker
 ) -> None:
     produce_in_transaction(topic, [b'{"n": 0}', b'{"n": 1}']).commit()  # type: ignore[operator]
+    # The marker is written a little later.
+    wait_until(lambda: read_topic(topic, end="latest", schema=NUMBERS).count() == 2)
 
     rows = [row for batch in read_topic(topic, topic, end="latest") for row in batch.to_pylist()]
 
@@ -267,6 +277,36 @@ def test_run_without_its_membership_shows_degraded(
         assert run.status().state == "RUNNING"
         monkeypatch.setattr(type(run._store), "is_member", False)
         assert run.status().state == "DEGRADED"
+
+
+def test_driver_that_cannot_start_leaves_the_owner_its_stream(
+    read_topic: ReadTopic, numbers: str, broker: KafkaBroker
+) -> None:
+    stream = read_topic(numbers, numbers, schema=NUMBERS)
+    with stream.start() as run:
+        next(iter(run))
+        with pytest.raises(ConfigError, match="there is no column 'm'"):
+            stream.filter(lambda b: b["m"] > 1).start()
+        run.commit()
+    assert committed(broker, numbers, numbers) == 100
+
+
+def test_bounded_read_that_fails_names_the_partition_and_the_cause(
+    read_topic: ReadTopic, make_topic: MakeTopic, produce: Produce
+) -> None:
+    def refuse(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch["_kafka_partition"][0].as_py() == 1:
+            raise KafkaError("of partition 1")
+        return batch
+
+    topic = make_topic(partitions=2)
+    produce(topic, [Record(b'{"n": 1}', partition=n % 2) for n in range(400)])
+    stream = read_topic(topic, schema=NUMBERS, end="latest", batch_size=1, metadata=True)
+
+    with pytest.raises(ReadIncomplete, match="partition 1: the read stopped at offset 0") as caught:
+        list(stream.map(refuse))
+    assert (caught.value.partition, caught.value.offset, caught.value.end_offset) == (1, 0, 200)
+    assert isinstance(caught.value.__cause__, KafkaError)
 
 
 def test_batches_larger_than_the_budget_are_not_taken_for_held_ones(

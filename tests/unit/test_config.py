@@ -60,6 +60,11 @@ def test_wrong_value_is_refused(name: str, value: object, text: str) -> None:
         KafkaConfig("h:1", **{name: value})  # type: ignore[arg-type]
 
 
+def test_number_that_librdkafka_would_cut_is_refused() -> None:
+    with pytest.raises(ConfigError, match="4294967301 is above the maximum 2147483647"):
+        KafkaConfig("h:1", fetch_min_bytes=2**32 + 5)
+
+
 def test_text_is_taken_for_numbers_and_booleans() -> None:
     settings = KafkaConfig("h:1", fetch_min_bytes="12", check_crcs="False").settings
 

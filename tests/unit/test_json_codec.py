@@ -49,6 +49,15 @@ def test_json_decoder_failing_tells_the_rows_before_the_first_bad_value() -> Non
     )
 
 
+def test_json_decoder_counts_no_unknown_name_longer_than_256_bytes() -> None:
+    longest, longer = "é" * 128, "é" * 128 + "k"
+    values = [f'{{"{name}":1,"{name}":2}}'.encode() for name in (longest, longer)]
+
+    for column in ("a", "j"):  # A run of documents, and one by tokens.
+        decoded = JsonDecoder(JsonCodec(SCHEMA), [column]).decode([*values, b'{"a":1,"j":[1]}'])
+        assert decoded.unknown_fields == {f'$["{longest}"]': 1}
+
+
 def test_json_decoder_without_columns_still_validates() -> None:
     decoder = JsonDecoder(JsonCodec(SCHEMA), [], "skip")
 

@@ -17,6 +17,7 @@ namespace {
 // Fields that no schema names are counted by name, but a topic with random names must not eat
 // memory.
 constexpr size_t kMostUnknownNames = 10'000;
+constexpr size_t kLongestUnknownName = 256;
 // The fast way compares the keys of a map pairwise; longer maps take the exact way, which hashes
 // them.
 constexpr size_t kMostKeysCompared = 32;
@@ -155,17 +156,20 @@ JsonDecoder::Name* JsonDecoder::AddName(Object* object, std::string_view name) {
     return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20;
   });
   added.quoted = needs_escapes ? std::string(1, '\x01') : added.name + '"';
+  added.non_ascii = std::any_of(name.begin(), name.end(),
+                                [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
   object->by_name.emplace(added.name, &added);
   return &added;
 }
 
-// Finds a name, or takes it up as an unknown one; null if there are too many of these.
+// Finds a name, or takes it up as an unknown one; null if there are too many of these, or it is too
+// long for one.
 JsonDecoder::Name* JsonDecoder::FindName(Object* object, std::string_view name) {
   const auto found = object->by_name.find(name);
   if (found != object->by_name.end()) {
     return found->second;
   }
-  if (unknown_names_ == kMostUnknownNames) {
+  if (unknown_names_ == kMostUnknownNames || name.size() > kLongestUnknownName) {
     return nullptr;
   }
   ++unknown_names_;
@@ -467,6 +471,7 @@ const char* JsonDecoder::FastObject(Object* object, const char* at) {
       Name* name = *guess;
       if (name != nullptr && Stands(at + 1, name->quoted)) {
         at += 1 + name->quoted.size();
+        has_non_ascii_ |= name->non_ascii;
       } else {
         std::string_view key;
         bool has_escapes;

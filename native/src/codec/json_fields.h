@@ -58,6 +58,8 @@ struct JsonDecoder::Name {
   // The name and the closing quote, as they stand in a document; for a name that is only ever
   // written with escapes a byte that no document has.
   std::string quoted;
+  // The document is UTF-8 only if the name is, which nobody has looked at yet.
+  bool non_ascii = false;
   Column* column = nullptr;  // Null: only validated.
   bool known = false;
   std::string path;      // Of an unknown one.
