@@ -64,7 +64,7 @@ def _measure(job: Job, rounds: int) -> None:
         reader = actor_class.remote()
         ray.get(reader.status.options(concurrency_group="control").remote())
         start = time.perf_counter()
-        opening = reader.open.options(concurrency_group="data").remote(plan, assignment)
+        opening = reader.open.options(concurrency_group="data").remote(plan, [assignment])
         answer = reader.next_batch.options(num_returns=2, concurrency_group="data").remote()
         batch, pickled = ray.get(answer)
         info = pickle.loads(pickled)

@@ -13,12 +13,15 @@ from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.options import (
     check_number,
+    check_seconds,
     check_source_options,
+    checked_partitions,
     checked_start,
     checked_text,
-    checked_topic,
+    checked_topics,
 )
 from sabot_ray.runtime.operators import (
     FilterExpression,
@@ -38,17 +41,13 @@ from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema,
 _NOT_YET = frozenset(
     (
         "codec_options",
-        "partitions",
-        "partition_id",
         "key_codec",
         "dead_letter_topic",
         "max_retry_attempts",
         "retry_backoff_seconds",
-        "readers",
         "decode_threads",
         "offset_store",
         "on_data_loss",
-        "metadata_refresh_s",
         "interceptors",
     )
 )
@@ -57,7 +56,7 @@ _MIB = 1 << 20
 
 
 class Stream:
-    """An immutable plan: a Kafka topic, and operators on its record batches.
+    """An immutable plan: Kafka topics, and operators on its record batches.
 
     Lazy: nothing connects until it is run. Operators give a new stream, so a plan may be branched,
     and each run starts from the plan anew.
@@ -71,15 +70,17 @@ class Stream:
     def from_kafka(
         cls,
         bootstrap_servers: str | Sequence[str] | KafkaConfig,
-        topic: str,
+        topic: str | Sequence[str],
         group_id: str | None = None,
         codec_type: str = "json",
         *,
         use_cpp: bool = True,
         backend: Literal["native", "aiokafka", "auto"] | None = None,
         schema: pa.Schema | Mapping[str, pa.DataType | str] | None = None,
-        start: Literal["committed", "earliest", "latest"] | int | None = None,
-        end: Literal["latest"] | int | None = None,
+        start: Start | None = None,
+        end: End = None,
+        partitions: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        partition_id: int = -1,
         batch_size: int = 50_000,
         max_batch_bytes: int = 16 * _MIB,
         linger_s: float = 0.0,
@@ -87,7 +88,9 @@ class Stream:
         tombstones: Literal["keep", "skip"] = "keep",
         unknown_fields: Literal["ignore", "fail"] = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
+        readers: int | None = None,
         memory_per_reader: int = 128 * _MIB,
+        metadata_refresh_s: float = 30.0,
         sample_records: int = 1000,
         stream_id: str | None = None,
         max_in_flight_bytes: int | None = None,
@@ -99,7 +102,8 @@ class Stream:
         Args:
             bootstrap_servers: ``"host:port"``, several with commas between, a list, or a
                 `KafkaConfig`.
-            topic: The topic; all its partitions are read, one Ray actor for each.
+            topic: The topic, a list of topics, or a regular expression that begins with ``^`` and
+                is searched for in the names.
             group_id: Consumer group that keeps the progress. Without one nothing is committed.
             codec_type: How values are encoded: ``"json"`` (`docs/json.md` is the mapping).
             use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the
@@ -108,10 +112,14 @@ class Stream:
             schema: The value columns: a schema, or name -> type. Default: inferred once, when the
                 stream starts, from a sample of every partition, and then fixed.
             start: ``"committed"`` (default with a group; where nothing is committed,
-                ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, or an
-                offset.
+                ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, an offset, a
+                `datetime` (naive is UTC: the first record that is not older), or ``{topic:
+                {partition: ...}}`` of these; partitions that a mapping lacks begin as by default.
             end: None reads on for ever; ``"latest"`` is the last stable offset at the start; or an
-                offset, which is not read itself.
+                offset, a `datetime` or a mapping, as for ``start``; it is not read itself.
+            partitions: The partitions to read, of one topic, or by topic. Default: all, also those
+                that are added while a continuous stream runs.
+            partition_id: The same for a single one; -1 is all.
             batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand,
                 so batches are small while the topic is slow; far behind the log's end, a reader
                 waits up to 50 ms for the records that are on their way.
@@ -124,7 +132,11 @@ class Stream:
                 for each name) or ``"fail"``.
             error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
+            readers: Most Ray actors that read. Default: one for each partition, but no more than
+                twice the cluster's CPUs; beyond that a reader has several partitions.
             memory_per_reader: Bytes that each reader declares to Ray; half of it is prefetch.
+            metadata_refresh_s: Seconds between two looks for new partitions, which are read from
+                their beginning.
             sample_records: Records to infer the schema from, over all partitions.
             stream_id: Identity of the stream in the group; one driver at a time runs it. Default:
                 the group id.
@@ -152,6 +164,12 @@ class Stream:
             config = KafkaConfig(bootstrap_servers, **kafka_settings)
         chosen = choose_backend(use_cpp=use_cpp, backend=backend)
         group_id = checked_text("group_id", group_id)
+        topics = checked_topics(topic)
+        check_number("partition_id", partition_id, -1)
+        if partition_id >= 0:
+            if partitions is not None:
+                raise ConfigError("partition_id and partitions say the same; give one of them")
+            partitions = (partition_id,)
         start = checked_start(start, group_id)
         check_source_options(
             end=end,
@@ -164,6 +182,9 @@ class Stream:
         if stream_id is not None and group_id is None:
             raise ConfigError("stream_id names a stream within a group: pass group_id, too")
         check_number("batch_size", batch_size, 1)
+        if readers is not None:
+            check_number("readers", readers, 1)
+        check_seconds("metadata_refresh_s", metadata_refresh_s, 0.1, 86_400)
         check_number("memory_per_reader", memory_per_reader, 16 * _MIB)
         check_number("sample_records", sample_records, 1)
         if max_in_flight_bytes is not None:
@@ -172,7 +193,8 @@ class Stream:
         return cls(
             SourceOptions(
                 config=config,
-                topic=checked_topic(topic),
+                topics=topics,
+                partitions=checked_partitions(partitions, topics),
                 group_id=group_id,
                 stream_id=checked_text("stream_id", stream_id),
                 backend=chosen,
@@ -186,7 +208,9 @@ class Stream:
                 tombstones=tombstones,
                 unknown_fields=unknown_fields,
                 error_handling_policy=error_handling_policy,
+                readers=readers,
                 memory_per_reader=memory_per_reader,
+                metadata_refresh_s=float(metadata_refresh_s),
                 sample_records=sample_records,
                 max_in_flight_bytes=max_in_flight_bytes,
                 actor_options=reader_options(
@@ -197,7 +221,8 @@ class Stream:
 
     def __repr__(self) -> str:
         options = self._options
-        source = f"Stream.from_kafka({options.config.bootstrap_servers!r}, {options.topic!r}"
+        topic = options.topics[0] if len(options.topics) == 1 else list(options.topics)
+        source = f"Stream.from_kafka({options.config.bootstrap_servers!r}, {topic!r}"
         if options.group_id is not None:
             source += f", {options.group_id!r}"
         return f"{source})" + "".join(f".{operator}" for operator in self._operators)

@@ -107,6 +107,9 @@ cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
         Result[LogBounds] QueryBounds(const string&, int32_t, milliseconds)
         vector[ClientError] Errors()
         vector[LogLine] TakeLog()
+        uint64_t news_count()
+        void WaitForNews(uint64_t, milliseconds)
+        void Wake()
 
 
 cdef extern from "codec/json_decoder.h" namespace "sabot" nogil:
@@ -167,6 +170,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         cbool skip_decode_errors
         int64_t max_batch_bytes
         microseconds linger
+        cbool await_backlog
     cppclass PartitionStats:
         int64_t records
         int64_t bytes
@@ -181,6 +185,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
             shared_ptr[CppConsumer], const ArrowSchema&, PartitionOptions)
         Status Poll(int64_t, milliseconds, ArrowArray*)
         int64_t position()
+        cbool has_news()
         cbool done()
         Status Seek(int64_t)
         PartitionStats Stats()
@@ -350,6 +355,25 @@ cdef class Consumer:
         bounds = asked.value()
         return Watermarks(bounds.low, bounds.high, bounds.last_stable)
 
+    def news_count(self) -> int:
+        """Return how often any partition's queue has told news."""
+        return deref(self._consumer).news_count() if self._consumer else 0
+
+    def wait_for_news(self, seen: int, timeout_s: float) -> None:
+        """Wait until `news_count` differs from ``seen``, or the time is over."""
+        cdef uint64_t known = seen
+        cdef int64_t timeout_ms = max(0, int(timeout_s * 1000))
+        cdef shared_ptr[CppConsumer] consumer = self._consumer
+        if not consumer:
+            return
+        with nogil:
+            deref(consumer).WaitForNews(known, milliseconds(timeout_ms))
+
+    def wake(self) -> None:
+        """End `wait_for_news`."""
+        if self._consumer:
+            deref(self._consumer).Wake()
+
     def client_errors(self) -> list[KafkaError]:
         """Return the newest errors of the connections, oldest first."""
         if not self._consumer:
@@ -384,6 +408,7 @@ cdef class PartitionPipeline:
         skip_decode_errors: Whether values that do not decode are dropped.
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more before a batch that is not full is handed over.
+        await_backlog: Whether to wait a little for a full batch far behind the log's end.
     """
 
     cdef unique_ptr[CppPartitionPipeline] _pipeline
@@ -408,6 +433,7 @@ cdef class PartitionPipeline:
         skip_decode_errors: bool,
         max_batch_bytes: int,
         linger_s: float,
+        await_backlog: bool,
     ) -> None:
         self.schema = schema
         self._topic = topic
@@ -427,6 +453,7 @@ cdef class PartitionPipeline:
         options.skip_decode_errors = skip_decode_errors
         options.max_batch_bytes = max_batch_bytes
         options.linger = microseconds(linger_us)
+        options.await_backlog = await_backlog
         cdef shared_ptr[CppConsumer] client = consumer._opened()
         cdef Result[unique_ptr[CppPartitionPipeline]] opened
         with nogil:
@@ -468,6 +495,10 @@ cdef class PartitionPipeline:
     def position(self) -> int:
         """Return the next offset to fetch."""
         return deref(self._pipeline).position()
+
+    def has_news(self) -> bool:
+        """Tell whether a poll may have something at once."""
+        return deref(self._pipeline).has_news()
 
     def done(self) -> bool:
         """Tell whether nothing more comes: the end is reached, or the pipeline closed."""

@@ -51,6 +51,8 @@ Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
     return queue.status();
   }
   pipeline->queue_ = std::move(queue.value());
+  pipeline->news_.consumer = pipeline->consumer_.get();
+  pipeline->consumer_->Watch(pipeline->queue_.get(), &pipeline->news_);
   if (!pipeline->AtEnd()) {
     Status status = pipeline->StartFetching(given.start_offset, given.leader_epoch);
     if (!status.ok()) {
@@ -88,6 +90,7 @@ Status PartitionPipeline::Seek(int64_t offset) {
   batch_bytes_ = 0;
   failure_ = Status::Ok();
   next_failure_ = Status::Ok();
+  news_.pending = true;
   position_ = offset;
   if (AtEnd()) {
     StopFetching();
@@ -136,6 +139,8 @@ void PartitionPipeline::Close() {
   const std::lock_guard lock(polling_, std::adopt_lock);
   if (consumer_) {
     StopFetching();
+    consumer_->Watch(queue_.get(), nullptr);
+    consumer_->Wake();
     queue_.reset();
     consumer_.reset();
   }
@@ -153,7 +158,12 @@ void PartitionPipeline::DropMessages() {
 size_t PartitionPipeline::Fetch(size_t count, std::chrono::milliseconds timeout) {
   ClientError error;
   DropMessages();
+  // Before it looks: what comes meanwhile is news again.
+  news_.pending = false;
   count_ = consumer_->Fetch(queue_.get(), timeout, messages_.data(), count, &error);
+  if (count_ > 0) {
+    news_.pending = true;
+  }
   if (error.code != 0 && !kafka_error::IsTransient(error.code)) {
     next_failure_ = Failure(error.code, error.reason.c_str());
   }
@@ -237,6 +247,9 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
 }
 
 bool PartitionPipeline::IsFarBehind() const {
+  if (!options_.await_backlog) {
+    return false;
+  }
   // The first batch goes out at once: somebody waits for it.
   if (counted_.records == batch_->rows()) {
     return false;

@@ -32,6 +32,9 @@ struct PartitionOptions {
   bool skip_decode_errors = false;
   int64_t max_batch_bytes = 16 << 20;
   std::chrono::microseconds linger{0};
+  // Whether a batch that is not full waits a little for the records that are on their way, far
+  // behind the log's end. Not where the thread has other partitions to serve.
+  bool await_backlog = true;
 };
 
 struct PartitionStats {
@@ -63,6 +66,11 @@ class PartitionPipeline {
 
   // Next offset to fetch: behind the last row, past control records and gaps, never past the end.
   int64_t position() const { return position_.load(std::memory_order_relaxed); }
+  // Whether `Poll` may have something at once: never false when it has. Belongs to the polling
+  // thread.
+  bool has_news() const {
+    return next_ < count_ || !failure_.ok() || !next_failure_.ok() || news_.pending;
+  }
   // Nothing more comes: the end is reached, or the pipeline closed.
   bool done() const { return closed_ || AtEnd(); }
   Status Seek(int64_t offset);
@@ -104,6 +112,7 @@ class PartitionPipeline {
   const Api api_;
   std::shared_ptr<Consumer> consumer_;  // Until closed.
   const PartitionOptions options_;
+  QueueNews news_;
   QueueHandle queue_;
   std::unique_ptr<BatchBuilder> batch_;
 

@@ -122,6 +122,18 @@ class Brokers:
             raise from_code(code, f"topic '{topic}'")
         return {partition: addresses.get(leader) for _, partition, leader, *_ in partitions}
 
+    async def all_leaders(self) -> dict[str, dict[int, int | None]]:
+        """Return the leader's node id of every partition, by topic; None where there is none now.
+
+        Raises:
+            KafkaError: No broker answers.
+        """
+        answer = await self._ask_any(MetadataRequest(None, allow_auto_topic_creation=False))
+        return {
+            topic: {p: leader if leader >= 0 else None for _, p, leader, *_ in partitions}
+            for _, topic, *_, partitions in answer.topics
+        }
+
     async def watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, Watermarks]:
         """Ask the leaders for the bounds of the partitions' logs.
 
@@ -129,20 +141,40 @@ class Brokers:
             UnknownTopicOrPartition: The topic or a partition does not exist (yet).
             KafkaError: A broker does not answer, or a partition has no leader now.
         """
+        found: dict[int, Watermarks] = {}
+        for leader, led in (await self._led(topic, partitions)).items():
+            earliest, latest = dict.fromkeys(led, _EARLIEST), dict.fromkeys(led, _LATEST)
+            async with self.connected(leader) as connection:
+                low = await _list_offsets(connection, topic, earliest, READ_UNCOMMITTED)
+                high = await _list_offsets(connection, topic, latest, READ_UNCOMMITTED)
+                stable = high
+                if self._read_committed:
+                    stable = await _list_offsets(connection, topic, latest, READ_COMMITTED)
+            found.update({p: Watermarks(low[p], high[p], stable[p]) for p in led})
+        return found
+
+    async def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
+        """Ask the leaders for the first offsets whose records are not older than a time.
+
+        Raises:
+            UnknownTopicOrPartition: The topic or a partition does not exist (yet).
+            KafkaError: A broker does not answer, or a partition has no leader now.
+        """
+        found: dict[int, int | None] = {}
+        for leader, led in (await self._led(topic, times_ms)).items():
+            wanted = {partition: times_ms[partition] for partition in led}
+            async with self.connected(leader) as connection:
+                offsets = await _list_offsets(connection, topic, wanted, READ_UNCOMMITTED)
+            found.update({p: offset if offset >= 0 else None for p, offset in offsets.items()})
+        return found
+
+    async def _led(self, topic: str, partitions: Iterable[int]) -> dict[Address, list[int]]:
+        """Return the partitions by their leaders."""
         leaders = await self.leaders(topic)
         by_leader: defaultdict[Address, list[int]] = defaultdict(list)
         for partition in partitions:
             by_leader[_leader(leaders, topic, partition)].append(partition)
-        found: dict[int, Watermarks] = {}
-        for leader, led in by_leader.items():
-            async with self.connected(leader) as connection:
-                low = await _list_offsets(connection, topic, led, _EARLIEST, READ_UNCOMMITTED)
-                high = await _list_offsets(connection, topic, led, _LATEST, READ_UNCOMMITTED)
-                stable = high
-                if self._read_committed:
-                    stable = await _list_offsets(connection, topic, led, _LATEST, READ_COMMITTED)
-            found.update({p: Watermarks(low[p], high[p], stable[p]) for p in led})
-        return found
+        return by_leader
 
     async def coordinator(self, group_id: str) -> Address:
         """Return where a consumer group's coordinator listens.
@@ -221,15 +253,14 @@ async def leave_group(brokers: Brokers, group_id: str, member_id: str) -> None:
 async def _list_offsets(
     connection: AIOKafkaConnection,
     topic: str,
-    partitions: list[int],
-    timestamp: int,
+    timestamps: Mapping[int, int],
     isolation_level: int,
 ) -> dict[int, int]:
-    wanted = [(topic, [(partition, timestamp) for partition in partitions])]
+    wanted = [(topic, list(timestamps.items()))]
     answer = await connection.send(OffsetRequest(_CLIENT, isolation_level, wanted))
     offsets = {}
     for partition, code, _, offset in answer.topics[0][1]:
         if code:
-            raise from_code(code, f"topic '{topic}' partition {partition}: watermarks")
+            raise from_code(code, f"topic '{topic}' partition {partition}: offsets")
         offsets[partition] = offset
     return offsets

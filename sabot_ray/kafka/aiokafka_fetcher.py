@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection
@@ -74,6 +74,7 @@ class PartitionFetcher:
         partition: What to fetch.
         end_offset: Where to stop; None goes on for ever.
         prefetch_bytes: How much may be fetched and not yet taken apart.
+        on_news: Called, in any thread, when `take` has something new to say.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class PartitionFetcher:
         partition: TopicPartition,
         end_offset: int | None,
         prefetch_bytes: int,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         settings = config.aiokafka_settings()
         self._loop = loop
@@ -92,6 +94,7 @@ class PartitionFetcher:
         self._where = f"topic '{partition.topic}' partition {partition.partition}"
         self._end_offset = end_offset
         self._prefetch_bytes = prefetch_bytes
+        self._on_news = on_news
         # Four fit into the limit: one being read, two waiting, one on its way.
         self._fetch_bytes: int = settings.get(
             "max_partition_fetch_bytes", max(1, min(_FETCH_BYTES, prefetch_bytes // 4))
@@ -142,12 +145,18 @@ class PartitionFetcher:
                 raise self._failure
             return None
 
+    def has_news(self) -> bool:
+        """Tell whether `take` has something to say at once."""
+        with self._changed:
+            return bool(self._fetched or self._failure or self._closed)
+
     def close(self) -> None:
         """Stop fetching; a blocked `take` returns. Idempotent."""
         with self._changed:
             self._closed = True
             self._fetched.clear()
             self._changed.notify_all()
+        self._on_news()
         self._loop.call_soon(self._cancel)
 
     # The rest runs in the event loop.
@@ -180,6 +189,7 @@ class PartitionFetcher:
         with self._changed:
             self._failure = error
             self._changed.notify_all()
+        self._on_news()
 
     async def _fetch(self, offset: int) -> None:
         unknown_since: float | None = None
@@ -256,6 +266,7 @@ class PartitionFetcher:
             self._fetched.append(Fetched(batches, by_first_offset, next_offset, len(data)))
             self._held_bytes += len(data)
             self._changed.notify_all()
+        self._on_news()
         return next_offset
 
 

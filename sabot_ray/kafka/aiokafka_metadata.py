@@ -69,6 +69,11 @@ class AiokafkaClusterClient:
         what = f"topic '{topic}': watermarks"
         return self._ask(what, lambda: self._brokers.watermarks(topic, partitions))
 
+    def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
+        """See `ClusterClient.offsets_at`."""
+        what = f"topic '{topic}': offsets at a time"
+        return self._ask(what, lambda: self._brokers.offsets_at(topic, times_ms))
+
     def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """See `ClusterClient.committed`."""
 
@@ -78,6 +83,10 @@ class AiokafkaClusterClient:
                 return await committed_offsets(connection, group_id, topic, partitions)
 
         return self._ask(f"group '{group_id}' topic '{topic}': committed offsets", question)
+
+    def leaders(self) -> dict[str, dict[int, int | None]]:
+        """See `ClusterClient.leaders`."""
+        return self._ask("topics", self._brokers.all_leaders)
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int

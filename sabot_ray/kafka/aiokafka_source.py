@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -54,6 +55,8 @@ class AiokafkaClient:
         self.brokers = Brokers(config)
         self.loop = EventLoopThread()
         self._sources: set[AiokafkaSource] = set()
+        self._news = threading.Condition()
+        self._news_count = 0
 
     def open_source(
         self,
@@ -73,6 +76,21 @@ class AiokafkaClient:
         )
         self._sources.add(source)
         return source
+
+    def news_count(self) -> int:
+        """See `sabot_ray.kafka.source.SourceClient.news_count`."""
+        return self._news_count
+
+    def wait_for_news(self, seen: int, timeout_s: float) -> None:
+        """See `sabot_ray.kafka.source.SourceClient.wait_for_news`."""
+        with self._news:
+            self._news.wait_for(lambda: self._news_count != seen, max(timeout_s, 0.0))
+
+    def wake(self) -> None:
+        """See `sabot_ray.kafka.source.SourceClient.wake`; sources call it when they have news."""
+        with self._news:
+            self._news_count += 1
+            self._news.notify_all()
 
     def forget(self, source: AiokafkaSource) -> None:
         """Let go of a source that was closed."""
@@ -161,6 +179,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             TopicPartition(spec.topic, self._partition),
             end_offset,
             self._client.prefetch_bytes,
+            self._client.wake,
         )
         self._begin(start_offset)
 
@@ -173,11 +192,19 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         self._taken = 0
         self._at_hand_end = offset
         self._batches: Iterator[tuple[list[Any], int]] = iter(())
+        self._is_unpacking = False
         self._fetcher.start(offset)
 
     def position(self) -> int:
         """See `PartitionSource.position`."""
         return self._position
+
+    def has_news(self) -> bool:
+        """See `PartitionSource.has_news`."""
+        if self._error is not None or self._taken < len(self._at_hand):
+            return True
+        # The rest of an answer is cheap to look for, once.
+        return self._is_unpacking or self._fetcher.has_news()
 
     def stats(self) -> SourceStats:
         """See `PartitionSource.stats`."""
@@ -235,6 +262,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         try:
             batch = next(self._batches, None)
             if batch is None:
+                self._is_unpacking = False
                 fetched = self._fetcher.take(timeout_s)
                 if fetched is None:
                     return False
@@ -244,6 +272,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
                     read_committed=self._fetcher.read_committed,
                     check_crcs=self._fetcher.check_crcs,
                 )
+                self._is_unpacking = True
                 return True
         except KafkaError as error:
             self._error = error

@@ -21,7 +21,7 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S
-from sabot_ray.types import Watermarks
+from sabot_ray.types import TopicPartition, Watermarks
 
 #: No record at this offset: the end of the log, or retention was faster than the sample.
 _NO_MORE = (
@@ -150,6 +150,19 @@ class ConfluentClusterClient:
                 raise self._unavailable(what, error.args[0]) from None
         return found
 
+    def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
+        """See `ClusterClient.offsets_at`."""
+        what = f"topic '{topic}': offsets at a time"
+        wanted = [confluent_kafka.TopicPartition(topic, p, ms) for p, ms in times_ms.items()]
+        try:
+            answer = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._unavailable(what, error.args[0]) from None
+        for entry in answer:
+            if entry.error is not None:
+                raise kafka_error(entry.error, what)
+        return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in answer}
+
     def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """See `ClusterClient.committed`."""
         consumer = self._new_consumer(group_id)
@@ -161,7 +174,18 @@ class ConfluentClusterClient:
             raise self._unavailable(what, error.args[0]) from None
         finally:
             consumer.close()
-        return committed_offsets(answer, what)
+        return {p.partition: offset for p, offset in committed_offsets(answer, what).items()}
+
+    def leaders(self) -> dict[str, dict[int, int | None]]:
+        """See `ClusterClient.leaders`."""
+        try:
+            metadata = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._unavailable("topics", error.args[0]) from None
+        return {
+            name: {p.id: p.leader if p.leader >= 0 else None for p in topic.partitions.values()}
+            for name, topic in metadata.topics.items()
+        }
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
@@ -218,9 +242,13 @@ class ConfluentClusterClient:
 
 def committed_offsets(
     answer: Sequence[confluent_kafka.TopicPartition], what: str
-) -> dict[int, int]:
-    """Return partition -> committed offset from an answer of ``Consumer.committed``."""
+) -> dict[TopicPartition, int]:
+    """Return the committed offsets in an answer of ``Consumer.committed``."""
     for entry in answer:
         if entry.error is not None:
             raise kafka_error(entry.error, what)
-    return {entry.partition: entry.offset for entry in answer if entry.offset >= 0}
+    return {
+        TopicPartition(entry.topic, entry.partition): entry.offset
+        for entry in answer
+        if entry.offset >= 0
+    }

@@ -121,6 +121,19 @@ class LibrdkafkaClient:
         for level, text in self._consumer.take_log():
             client_log.log(_LOG_LEVELS[level], "%s", text)
 
+    def news_count(self) -> int:
+        """See `sabot_ray.kafka.source.SourceClient.news_count`."""
+        count: int = self._consumer.news_count()
+        return count
+
+    def wait_for_news(self, seen: int, timeout_s: float) -> None:
+        """See `sabot_ray.kafka.source.SourceClient.wait_for_news`."""
+        self._consumer.wait_for_news(seen, timeout_s)
+
+    def wake(self) -> None:
+        """See `sabot_ray.kafka.source.SourceClient.wake`."""
+        self._consumer.wake()
+
     def close(self) -> None:
         """Close the sources and the connections. Idempotent, at most about a second."""
         for source in tuple(self._sources):
@@ -153,6 +166,7 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
             skip_decode_errors=self._spec.on_decode_error == "skip",
             max_batch_bytes=self._spec.max_batch_bytes,
             linger_s=self._spec.linger_s,
+            await_backlog=self._spec.await_backlog,
         )
         self._client._sources.add(self)
 
@@ -168,6 +182,11 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
         """See `PartitionSource.position`."""
         offset: int = self._pipeline.position()
         return offset
+
+    def has_news(self) -> bool:
+        """See `PartitionSource.has_news`."""
+        news: bool = self._pipeline.has_news()
+        return news
 
     def watermarks(self) -> Watermarks:
         """See `PartitionSource.watermarks`."""

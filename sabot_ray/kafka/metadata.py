@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Protocol
 
 from sabot_ray.errors import ConfigError, DataLoss
 from sabot_ray.types import TopicPartition, Watermarks
 
 logger = logging.getLogger("sabot_ray.kafka")
 
-Start = Literal["committed", "earliest", "latest"] | int
-End = Literal["latest"] | int | None
+StartBound = Literal["committed", "earliest", "latest"] | int | datetime
+EndBound = Literal["latest"] | int | datetime
+#: Where to begin: everywhere alike, or by topic and partition.
+Start = StartBound | Mapping[str, Mapping[int, StartBound]]
+#: Where to end, likewise; None reads on for ever.
+End = EndBound | Mapping[str, Mapping[int, EndBound]] | None
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Longest time that planning waits for the brokers, in seconds.
 METADATA_TIMEOUT_S = 10.0
@@ -35,6 +42,23 @@ class ClusterClient(Protocol):
 
     def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """Return a group's committed offsets, without the partitions that have none."""
+
+    def leaders(self) -> dict[str, dict[int, int | None]]:
+        """Return the leader's node id of every partition, by topic; None where there is none now.
+
+        All topics are there that the user may see, Kafka's internal ones included.
+        """
+
+    def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
+        """Return each partition's first offset whose record is not older than a time.
+
+        Args:
+            topic: The topic.
+            times_ms: Partition -> milliseconds since the epoch.
+
+        Returns:
+            Partition -> offset; None where every record is older.
+        """
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
@@ -75,6 +99,7 @@ def resolve_ranges(
     end: End,
     committed: Mapping[int, int],
     auto_offset_reset: Literal["earliest", "latest", "none"],
+    offsets_at: Callable[[str, Mapping[int, int]], Mapping[int, int | None]] | None = None,
 ) -> dict[int, OffsetRange]:
     """Turn a stream's bounds into integer offsets.
 
@@ -82,37 +107,62 @@ def resolve_ranges(
         topic: The topic.
         watermarks: The bounds of each partition's log.
         start: Where to begin. ``"committed"`` falls back to ``auto_offset_reset`` where nothing is
-            committed, with a WARNING, because an expired offset looks the same.
-        end: Where to end; an end beyond the last stable offset is clamped to it, with a WARNING.
+            committed, with a WARNING, because an expired offset looks the same. A time is that of
+            the first record which is not older; behind all records it is the log's end. In a
+            mapping, partitions that are not in it begin at their committed offset or, where
+            there is none, at the earliest.
+        end: Where to end; an end beyond the last stable offset is clamped to it, with a WARNING. A
+            time is that of the first record which is not read.
         committed: Committed offsets by partition.
         auto_offset_reset: As in Kafka; ``"none"`` makes a missing committed offset an error.
+        offsets_at: `ClusterClient.offsets_at`; needed for times.
 
     Returns:
         One range for each partition.
 
     Raises:
-        ConfigError: ``start`` is none of these, or nothing is committed and ``auto_offset_reset``
-            is ``"none"``.
+        ConfigError: ``start`` is none of these, a mapping names a partition that does not exist or
+            lacks an end, or nothing is committed and ``auto_offset_reset`` is ``"none"``.
         DataLoss: The start is not in the log: retention or a re-created topic took it away.
     """
+    partitions = sorted(watermarks)
+    starts = _bounds_of(topic, "start", start, partitions)
+    ends = _bounds_of(topic, "end", end, partitions)
+    lacking = [p for p in partitions if p not in ends]
+    if lacking:
+        raise ConfigError(
+            f"end: topic '{topic}' partitions {lacking} have none; a read is bounded everywhere or "
+            "nowhere"
+        )
+    first_at = _at_times(topic, starts, offsets_at)
+    last_at = _at_times(topic, ends, offsets_at)
     ranges = {}
     missing = []
-    for partition, marks in sorted(watermarks.items()):
-        if start == "committed" and partition in committed:
+    for partition in partitions:
+        marks = watermarks[partition]
+        bound = starts.get(partition, "committed" if partition in committed else "earliest")
+        if bound == "committed" and partition in committed:
             first = committed[partition]
-        elif start == "committed":
+        elif bound == "committed":
             missing.append(partition)
             first = marks.low if auto_offset_reset == "earliest" else marks.last_stable
-        elif start == "earliest":
+        elif bound == "earliest":
             first = marks.low
-        elif start == "latest":
+        elif bound == "latest":
             first = marks.last_stable
-        elif isinstance(start, int):
-            first = start
+        elif isinstance(bound, datetime):
+            found = first_at[partition]
+            first = marks.last_stable if found is None else min(found, marks.last_stable)
+        elif isinstance(bound, int):
+            first = bound
         else:
-            raise ConfigError(f"start: {start!r} is neither an offset nor the name of one")
+            raise ConfigError(f"start: {bound!r} is neither an offset nor the name of one")
         _check_in_log(TopicPartition(topic, partition), first, marks)
-        ranges[partition] = OffsetRange(first, _clamped_end(topic, partition, end, marks))
+        until = ends[partition]
+        if isinstance(until, datetime):
+            found = last_at[partition]
+            until = "latest" if found is None else min(found, marks.last_stable)
+        ranges[partition] = OffsetRange(first, _clamped_end(topic, partition, until, marks))
     if missing and auto_offset_reset == "none":
         raise ConfigError(
             f"topic '{topic}' partitions {missing}: nothing is committed and auto_offset_reset is "
@@ -128,6 +178,36 @@ def resolve_ranges(
             auto_offset_reset,
         )
     return ranges
+
+
+def _bounds_of(topic: str, option: str, bound: Any, partitions: Sequence[int]) -> dict[int, Any]:
+    """Return the bound of each partition; a mapping may not have one for every partition."""
+    if not isinstance(bound, Mapping):
+        return dict.fromkeys(partitions, bound)
+    of_topic = bound.get(topic, {})
+    unknown = sorted(of_topic.keys() - set(partitions))
+    if unknown:
+        raise ConfigError(f"{option}: topic '{topic}' partitions {unknown} are not read")
+    return dict(of_topic)
+
+
+def _at_times(
+    topic: str,
+    bounds: Mapping[int, Any],
+    offsets_at: Callable[[str, Mapping[int, int]], Mapping[int, int | None]] | None,
+) -> Mapping[int, int | None]:
+    times_ms = {p: _to_ms(time) for p, time in bounds.items() if isinstance(time, datetime)}
+    if not times_ms:
+        return {}
+    assert offsets_at is not None
+    return offsets_at(topic, times_ms)
+
+
+def _to_ms(time: datetime) -> int:
+    """Return milliseconds since the epoch, rounded up: a record is stamped with whole ones."""
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
 def _check_in_log(partition: TopicPartition, offset: int, marks: Watermarks) -> None:
@@ -154,7 +234,9 @@ def _check_in_log(partition: TopicPartition, offset: int, marks: Watermarks) -> 
     )
 
 
-def _clamped_end(topic: str, partition: int, end: End, marks: Watermarks) -> int | None:
+def _clamped_end(
+    topic: str, partition: int, end: Literal["latest"] | int | None, marks: Watermarks
+) -> int | None:
     if end is None:
         return None
     if end == "latest":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import cast
 
 from sabot_ray.errors import ConfigError
@@ -13,7 +16,7 @@ def checked_start(start: object, group_id: str | None) -> Start:
     if start is None:
         return "earliest" if group_id is None else "committed"
     check_bound("start", start, ("committed", "earliest", "latest"))
-    if start == "committed" and group_id is None:
+    if group_id is None and "committed" in _bounds_in(start):
         raise ConfigError("start='committed' needs a group_id")
     return cast(Start, start)
 
@@ -43,8 +46,7 @@ def check_source_options(
     if end is not None:
         check_bound("end", end, ("latest",))
     check_number("max_batch_bytes", max_batch_bytes, 1024)
-    if not isinstance(linger_s, int | float) or not 0 <= linger_s <= 60:
-        raise ConfigError(f"linger_s: expected seconds from 0 to 60, found {linger_s!r}")
+    check_seconds("linger_s", linger_s, 0, 60)
 
 
 def check_choice(
@@ -58,17 +60,33 @@ def check_choice(
 
 
 def check_bound(option: str, value: object, names: tuple[str, ...]) -> None:
-    """Refuse what is neither an offset nor one of the names."""
+    """Refuse what is no offset, no time, none of the names, and no mapping to these."""
+    if isinstance(value, Mapping):
+        for topic, of_topic in value.items():
+            if not isinstance(topic, str) or not isinstance(of_topic, Mapping):
+                raise ConfigError(f"{option}: expected {{topic: {{partition: bound}}}}")
+            for partition, bound in of_topic.items():
+                check_number(f"{option}: a partition of topic '{topic}'", partition, 0)
+                _check_one_bound(f"{option}: topic '{topic}' partition {partition}", bound, names)
+    else:
+        _check_one_bound(option, value, names)
+
+
+def _check_one_bound(option: str, value: object, names: tuple[str, ...]) -> None:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ConfigError(f"{option}: an offset is not negative, found {value}")
-    elif isinstance(value, str) or value is None:
-        check_choice(option, value, names)
-    else:
+    elif not isinstance(value, datetime) and value not in names:
         raise ConfigError(
-            f"{option}: {type(value).__name__} is not available yet; give an offset or one of "
-            f"{', '.join(map(repr, names))}"
+            f"{option}: {value!r} is not one of {', '.join(map(repr, names))}, an offset, a "
+            "datetime, or a mapping {topic: {partition: ...}} of these"
         )
+
+
+def _bounds_in(bound: object) -> list[object]:
+    if not isinstance(bound, Mapping):
+        return [bound]
+    return [one for of_topic in bound.values() for one in of_topic.values()]
 
 
 def check_number(option: str, value: object, minimum: int) -> None:
@@ -79,6 +97,13 @@ def check_number(option: str, value: object, minimum: int) -> None:
         raise ConfigError(f"{option}: {value} is below the minimum {minimum}")
 
 
+def check_seconds(option: str, value: object, least: float, most: float) -> None:
+    """Refuse what is no number of seconds, or out of range."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= cast(float, value) <= most:
+        raise ConfigError(f"{option}: expected seconds from {least:g} to {most:g}, found {value!r}")
+
+
 def checked_text(option: str, value: str | None) -> str | None:
     """Return the value, if it is a text with something in it, or None."""
     if value is not None and (not isinstance(value, str) or not value):
@@ -86,17 +111,63 @@ def checked_text(option: str, value: str | None) -> str | None:
     return value
 
 
-def checked_topic(topic: str) -> str:
+def checked_topic(topic: object) -> str:
     """Return the topic, if it is the legal name of one."""
     if not isinstance(topic, str):
-        raise ConfigError(
-            f"topic: {type(topic).__name__} is not available yet; give the name of one topic"
-        )
-    if topic.startswith("^"):
-        raise ConfigError("topic: patterns are not available yet; give the name of one topic")
+        raise ConfigError(f"topic: expected the name of a topic, found {type(topic).__name__}")
     legal = topic not in ("", ".", "..") and len(topic) <= 249
     if not legal or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic):
         raise ConfigError(
             f"topic: {topic!r} is no legal name: 1 to 249 of letters, digits, '.', '_' and '-'"
         )
     return topic
+
+
+def checked_topics(topic: object) -> tuple[str, ...]:
+    """Return the topics: of a name or a list of names; or the pattern, which begins with ``^``."""
+    if isinstance(topic, str) and topic.startswith("^"):
+        try:
+            re.compile(topic)
+        except re.error as error:
+            raise ConfigError(f"topic: {topic!r} is no regular expression: {error}") from None
+        return (topic,)
+    if isinstance(topic, str) or not isinstance(topic, Sequence):
+        return (checked_topic(topic),)
+    names = tuple(checked_topic(name) for name in topic)
+    if not names:
+        raise ConfigError("topic: name at least one")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"topic: '{twice[0]}' is named more than once")
+    return names
+
+
+def checked_partitions(
+    partitions: object, topics: tuple[str, ...]
+) -> dict[str, tuple[int, ...]] | None:
+    """Return the partitions to read of each topic; None: all of them.
+
+    Args:
+        partitions: A list of numbers where there is one topic, or a mapping of topics to lists.
+        topics: The topics that are read.
+    """
+    if partitions is None:
+        return None
+    if topics[0].startswith("^"):
+        raise ConfigError("partitions: a pattern reads all partitions; name the topics")
+    if not isinstance(partitions, Mapping):
+        if len(topics) > 1:
+            raise ConfigError(
+                "partitions: there are several topics; expected {topic: [partition, ...]}"
+            )
+        partitions = {topics[0]: partitions}
+    chosen = {}
+    for topic, numbers in partitions.items():
+        if topic not in topics:
+            raise ConfigError(f"partitions: topic '{topic}' is not read")
+        if isinstance(numbers, str) or not isinstance(numbers, Sequence) or not numbers:
+            raise ConfigError(f"partitions: expected a list of numbers, found {numbers!r}")
+        for number in numbers:
+            check_number("partitions", number, 0)
+        chosen[topic] = tuple(sorted(set(numbers)))
+    return chosen

@@ -31,6 +31,8 @@ class SourceSpec:
         linger_s: How long to wait for more records before a batch that is not full is handed over.
             Far behind the log's end the native backend waits up to 50 ms in any case.
         prefetch_bytes: Limit of what the client fetches ahead.
+        await_backlog: Whether the native backend waits those 50 ms; not where one thread reads
+            several partitions.
     """
 
     config: KafkaConfig
@@ -42,6 +44,7 @@ class SourceSpec:
     max_batch_bytes: int = 16 << 20
     linger_s: float = 0.0
     prefetch_bytes: int = 64 << 20
+    await_backlog: bool = True
 
 
 class PartitionSource(Protocol):
@@ -86,6 +89,12 @@ class PartitionSource(Protocol):
         It moves over control records, aborted transactions and compacted gaps also when no row
         comes with them, and stops at ``end_offset``. ``[position() before a poll, position() after
         it)`` is the range which that poll's batch covers.
+        """
+
+    def has_news(self) -> bool:
+        """Tell, asking nobody, whether a `poll` may have something to say at once.
+
+        Never false when it has: a row, a position that moved, or an error.
         """
 
     def watermarks(self) -> Watermarks:
@@ -142,6 +151,21 @@ class SourceClient(Protocol):
             leader_epoch: Leader epoch of ``start_offset`` if known, so that a truncated log is
                 noticed.
         """
+
+    def news_count(self) -> int:
+        """Return how often a source has had news so far; to be asked before they are looked at."""
+
+    def wait_for_news(self, seen: int, timeout_s: float) -> None:
+        """Wait until a source has news, or is closed.
+
+        Args:
+            seen: What `news_count` was before the sources were looked at: news that came since ends
+                the wait at once.
+            timeout_s: Longest time to wait.
+        """
+
+    def wake(self) -> None:
+        """End a `wait_for_news`; callable from any thread."""
 
     def close(self) -> None:
         """Close the sources and the connection. Idempotent."""

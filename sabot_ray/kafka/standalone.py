@@ -43,8 +43,8 @@ class StandaloneSource(ABC, Generic[_Client]):
         schema: The value columns: a schema, or names and types.
         columns: The columns to build, in order, also metadata columns; None: all of ``schema``.
         start: ``"committed"`` (the default with a group), ``"earliest"`` (the default without),
-            ``"latest"``, or an offset.
-        end: ``"latest"``, or the offset to stop before; None reads on for ever.
+            ``"latest"``, an offset, or a `datetime` (naive is UTC).
+        end: ``"latest"``, or the offset or the time to stop before; None reads on for ever.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
         unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
         error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
@@ -243,6 +243,7 @@ def _resolve(
             end=end,
             committed=client.committed(group_id, topic, [partition]) if group_id else {},
             auto_offset_reset=config.get("auto.offset.reset", "earliest"),
+            offsets_at=client.offsets_at,
         )
     finally:
         client.close()

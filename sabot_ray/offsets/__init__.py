@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
 from sabot_ray.offsets.store import OffsetStore
+from sabot_ray.types import TopicPartition
 
 
 def open_kafka_group(
-    config: KafkaConfig, group_id: str, stream_id: str, topic: str, partitions: Sequence[int]
+    config: KafkaConfig, group_id: str, stream_id: str, partitions: Collection[TopicPartition]
 ) -> OffsetStore:
     """Return the Kafka group's store: of confluent-kafka where it imports, else of aiokafka."""
     try:
         from sabot_ray.offsets.kafka_group import KafkaGroupStore
     except ImportError:
-        return AiokafkaGroupStore(config, group_id, stream_id, topic, partitions)
-    return KafkaGroupStore(config, group_id, stream_id, topic, partitions)
+        return AiokafkaGroupStore(config, group_id, stream_id, partitions)
+    return KafkaGroupStore(config, group_id, stream_id, partitions)

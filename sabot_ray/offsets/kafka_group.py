@@ -6,8 +6,8 @@ stream id takes the membership over, and the broker refuses the first one's comm
 Plain commits of consumers that only ``assign()`` are fenced by nothing.
 
 A member that was cut off for longer than its session joins anew under another member id, and would
-take the stream back from whoever owns it by then. So librdkafka never joins again by itself here:
-what was revoked ends the membership, and a new one begins only after a look at the group.
+take the stream back from whoever owns it by then. So librdkafka does not do that by itself here:
+what was lost ends the membership, and a new one begins only after a look at the group.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -31,6 +31,7 @@ from sabot_ray.offsets.store import (
     JOIN_TIMEOUT_S,
     LEAVE_TIMEOUT_S,
     Offsets,
+    describe_group,
     not_joined,
     taken_over,
 )
@@ -62,8 +63,7 @@ class KafkaGroupStore:
         config: How to reach the brokers.
         group_id: The consumer group.
         stream_id: Becomes the member's ``group.instance.id``: one owner per stream id.
-        topic: The topic whose offsets are kept.
-        partitions: All its partitions.
+        partitions: The partitions whose offsets are kept: all of their topics.
     """
 
     def __init__(
@@ -71,14 +71,13 @@ class KafkaGroupStore:
         config: KafkaConfig,
         group_id: str,
         stream_id: str,
-        topic: str,
-        partitions: Sequence[int],
+        partitions: Collection[TopicPartition],
     ) -> None:
         self._config = config
         self._group_id = group_id
         self._stream_id = stream_id
-        self._topic = topic
         self._partitions = frozenset(partitions)
+        self._where = describe_group(group_id, partitions)
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         # Guarded by _changed.
@@ -91,7 +90,7 @@ class KafkaGroupStore:
         self._request: tuple[int, list[confluent_kafka.TopicPartition]] | None = None
         self._answered: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
         # What the group holds as far as this owner knows; None before the first look.
-        self._committed: dict[int, int] | None = None
+        self._committed: dict[TopicPartition, int] | None = None
         # Set in the member's thread; any thread may look.
         self._assigned = False
         # The member's thread only:
@@ -99,11 +98,7 @@ class KafkaGroupStore:
         self._member_id = ""
         self._in_flight = 0
         # Commits without an answer may be stored all the same.
-        self._attempted: dict[int, set[int]] = {}
-
-    @property
-    def _where(self) -> str:
-        return f"group '{self._group_id}' topic '{self._topic}'"
+        self._attempted: dict[TopicPartition, set[int]] = {}
 
     @property
     def is_member(self) -> bool:
@@ -121,7 +116,7 @@ class KafkaGroupStore:
             if not self._joined:
                 raise not_joined(self._where, JOIN_TIMEOUT_S)
             assert self._committed is not None
-            return {TopicPartition(self._topic, p): o for p, o in self._committed.items()}
+            return dict(self._committed)
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
         """See `OffsetStore.commit`."""
@@ -241,7 +236,12 @@ class KafkaGroupStore:
                 self._wait_until_free(consumer)
                 if self._is_over():
                     return
-            consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+            consumer.subscribe(
+                sorted({partition.topic for partition in self._partitions}),
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
             while not self._revoked and not self._is_over():
                 # confluent-kafka lets one thread at a time into a client, and a poll keeps the
                 # others out for ever: so this thread commits, too.
@@ -295,7 +295,7 @@ class KafkaGroupStore:
             raise
         return members
 
-    def _check_committed(self, found: dict[int, int]) -> None:
+    def _check_committed(self, found: dict[TopicPartition, int]) -> None:
         """Fail if somebody else has committed: he was the owner while this one was away."""
         known = self._committed or {}
         for partition in found.keys() | known.keys():
@@ -318,7 +318,7 @@ class KafkaGroupStore:
             self._in_flight, offsets = self._request
             self._request = None
         for entry in offsets:
-            self._attempted.setdefault(entry.partition, set()).add(entry.offset)
+            self._attempted.setdefault(_partition(entry), set()).add(entry.offset)
         try:
             consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
@@ -333,8 +333,8 @@ class KafkaGroupStore:
         with self._changed:
             if refused is None and self._committed is not None:
                 for entry in partitions:
-                    self._committed[entry.partition] = entry.offset
-                    self._attempted.pop(entry.partition, None)
+                    self._committed[_partition(entry)] = entry.offset
+                    self._attempted.pop(_partition(entry), None)
             self._answered, self._in_flight = (self._in_flight, refused), 0
             self._changed.notify_all()
 
@@ -343,7 +343,7 @@ class KafkaGroupStore:
         consumer: confluent_kafka.Consumer,
         assigned: Sequence[confluent_kafka.TopicPartition],
     ) -> None:
-        lacking = self._partitions - {p.partition for p in assigned}
+        lacking = self._partitions - {_partition(entry) for entry in assigned}
         # Known before anything here can raise: else the next look takes it for another driver's.
         self._member_id = consumer.memberid()
         # Absolute offsets: else the member itself looks up offsets, and fails where there are none.
@@ -351,10 +351,11 @@ class KafkaGroupStore:
         consumer.pause(list(assigned))
         # A static member that returns gets its old assignment, without partitions added meanwhile.
         if lacking and self._has_company():
+            numbers = sorted(partition.partition for partition in lacking)
             self._fail(
                 ConfigError(
-                    f"{self._where}: partitions {sorted(lacking)} are assigned to another consumer "
-                    "of this group; stop it, or pass a group_id of its own to this stream"
+                    f"{self._where}: partitions {numbers} are assigned to another consumer of this "
+                    "group; stop it, or pass a group_id of its own to this stream"
                 )
             )
             return
@@ -369,8 +370,12 @@ class KafkaGroupStore:
             self._joined = True
             self._changed.notify_all()
 
-    def _look_up(self, consumer: confluent_kafka.Consumer, timeout_s: float) -> dict[int, int]:
-        wanted = [confluent_kafka.TopicPartition(self._topic, p) for p in sorted(self._partitions)]
+    def _look_up(
+        self, consumer: confluent_kafka.Consumer, timeout_s: float
+    ) -> dict[TopicPartition, int]:
+        # Partitions that were added on the way, too.
+        known = self._partitions | (self._committed or {}).keys() | self._attempted.keys()
+        wanted = [confluent_kafka.TopicPartition(*partition) for partition in sorted(known)]
         what = f"{self._where}: committed offsets"
         deadline = time.monotonic() + timeout_s
         while True:
@@ -387,9 +392,21 @@ class KafkaGroupStore:
         consumer: confluent_kafka.Consumer,
         revoked: Sequence[confluent_kafka.TopicPartition],
     ) -> None:
-        # A rebalance, or a session that expired.
+        # A rebalance: the topic has grown, or somebody came. librdkafka joins again under the same
+        # member id, which is refused if another driver took over.
+        self._assigned = False
+        consumer.unassign()
+
+    def _on_lost(
+        self, consumer: confluent_kafka.Consumer, lost: Sequence[confluent_kafka.TopicPartition]
+    ) -> None:
+        # The session expired.
         if not self._revoked:
             self._assigned, self._revoked = False, True
             # Else librdkafka joins again as soon as this returns.
             consumer.unsubscribe()
             consumer.unassign()
+
+
+def _partition(entry: confluent_kafka.TopicPartition) -> TopicPartition:
+    return TopicPartition(entry.topic, entry.partition)

@@ -8,9 +8,10 @@ that it is no member any more: two drivers would steal the group from each other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
+from zlib import crc32
 
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.coordinator.protocol import (
@@ -43,6 +44,7 @@ from sabot_ray.offsets.store import (
     JOIN_TIMEOUT_S,
     LEAVE_TIMEOUT_S,
     Offsets,
+    describe_group,
     not_joined,
     taken_over,
 )
@@ -69,8 +71,7 @@ class AiokafkaGroupStore:
         config: How to reach the brokers.
         group_id: The consumer group.
         stream_id: Becomes the member's ``group.instance.id``: one owner per stream id.
-        topic: The topic whose offsets are kept.
-        partitions: All its partitions.
+        partitions: The partitions whose offsets are kept: all of their topics.
     """
 
     def __init__(
@@ -78,15 +79,13 @@ class AiokafkaGroupStore:
         config: KafkaConfig,
         group_id: str,
         stream_id: str,
-        topic: str,
-        partitions: Sequence[int],
+        partitions: Collection[TopicPartition],
     ) -> None:
         settings = config.aiokafka_settings()
         self._group_id = group_id
         self._stream_id = stream_id
-        self._topic = topic
-        self._partitions = sorted(partitions)
-        self._where = f"group '{group_id}' topic '{topic}'"
+        self._partitions = frozenset(partitions)
+        self._where = describe_group(group_id, partitions)
         self._session_timeout_ms: int = settings.get("session_timeout_ms", 45_000)
         self._rebalance_timeout_ms: int = settings.get("max_poll_interval_ms", 300_000)
         self._heartbeat_s: float = settings.get("heartbeat_interval_ms", 3_000) / 1000
@@ -104,9 +103,9 @@ class AiokafkaGroupStore:
         self._member_id = ""
         self._generation = -1
         # What the group holds as far as this owner knows; None before the first look.
-        self._committed: dict[int, int] | None = None
+        self._committed: dict[TopicPartition, int] | None = None
         # Commits that were not answered: any of them may have been stored.
-        self._unanswered: dict[int, set[int]] = {}
+        self._unanswered: dict[TopicPartition, set[int]] = {}
 
     @property
     def is_member(self) -> bool:
@@ -116,17 +115,15 @@ class AiokafkaGroupStore:
     def acquire(self) -> Offsets:
         """See `OffsetStore.acquire`."""
         try:
-            committed = self._loop.run(self._acquire(), timeout_s=JOIN_TIMEOUT_S)
+            return self._loop.run(self._acquire(), timeout_s=JOIN_TIMEOUT_S)
         except BrokerUnavailable:
             raise not_joined(self._where, JOIN_TIMEOUT_S) from None
-        return {TopicPartition(self._topic, p): offset for p, offset in committed.items()}
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
         """See `OffsetStore.commit`."""
         self.check()
         if offsets:
-            wanted = {partition.partition: offset for partition, offset in offsets.items()}
-            self._loop.run(self._commit(wanted, timeout_s))
+            self._loop.run(self._commit(offsets, timeout_s))
 
     def check(self) -> None:
         """See `OffsetStore.check`."""
@@ -151,7 +148,7 @@ class AiokafkaGroupStore:
         if self._failure is None and self._member_id:
             await leave_group(self._brokers, self._group_id, self._member_id)
 
-    async def _acquire(self) -> dict[int, int]:
+    async def _acquire(self) -> dict[TopicPartition, int]:
         self._task = asyncio.create_task(self._run())
         await self._membership()
         assert self._committed is not None
@@ -165,7 +162,7 @@ class AiokafkaGroupStore:
         assert self._coordinator is not None
         return self._coordinator
 
-    async def _commit(self, offsets: dict[int, int], timeout_s: float) -> None:
+    async def _commit(self, offsets: Offsets, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 coordinator = await self._membership()
@@ -188,20 +185,26 @@ class AiokafkaGroupStore:
             retriable = refusal.retriable or code in _JOIN_AGAIN
             raise CommitFailed(refusal.message, refusal.code, refusal.name, retriable=retriable)
 
-    async def _ask_to_commit(self, coordinator: AIOKafkaConnection, offsets: dict[int, int]) -> int:
+    async def _ask_to_commit(self, coordinator: AIOKafkaConnection, offsets: Offsets) -> int:
         """Commit, and return the first error's code, 0 if there is none."""
-        wanted = [(partition, offset, "") for partition, offset in offsets.items()]
+        wanted: dict[str, list[tuple[int, int, str]]] = {}
+        for (topic, number), offset in offsets.items():
+            wanted.setdefault(topic, []).append((number, offset, ""))
         answer = await coordinator.send(
             OffsetCommitRequest(
                 self._group_id,
                 self._generation,
                 self._member_id,
                 _BROKERS_RETENTION,
-                [(self._topic, wanted)],
+                list(wanted.items()),
             )
         )
         assert self._committed is not None
-        codes = dict(answer.topics[0][1])
+        codes = {
+            TopicPartition(topic, number): code
+            for topic, numbers in answer.topics
+            for number, code in numbers
+        }
         for partition, code in codes.items():
             if code:
                 self._unanswered.get(partition, set()).discard(offsets[partition])
@@ -262,14 +265,21 @@ class AiokafkaGroupStore:
 
     async def _join(self, connection: AIOKafkaConnection) -> None:
         generation, assigned = await self._join_group(connection)
-        lacking = [partition for partition in self._partitions if partition not in assigned]
+        lacking = self._partitions - assigned
         if lacking:
-            raise self._shared(f"partitions {lacking} are assigned to another consumer")
-        committed = await committed_offsets(
-            connection, self._group_id, self._topic, self._partitions
-        )
+            numbers = sorted(partition.partition for partition in lacking)
+            raise self._shared(f"partitions {numbers} are assigned to another consumer")
+        # Partitions that were added on the way, too.
+        kept = self._partitions | (self._committed or {}).keys() | self._unanswered.keys()
+        committed = {
+            TopicPartition(topic, number): offset
+            for topic, numbers in _by_topic(kept).items()
+            for number, offset in (
+                await committed_offsets(connection, self._group_id, topic, numbers)
+            ).items()
+        }
         if self._committed is not None:
-            for partition in self._partitions:
+            for partition in kept:
                 known = {self._committed.get(partition), *self._unanswered.get(partition, ())}
                 if committed.get(partition) not in known:
                     raise self._fenced("the committed offsets moved while it was away")
@@ -277,13 +287,15 @@ class AiokafkaGroupStore:
         self._unanswered.clear()
         self._generation = generation
 
-    async def _join_group(self, connection: AIOKafkaConnection) -> tuple[int, list[int]]:
+    async def _join_group(self, connection: AIOKafkaConnection) -> tuple[int, set[TopicPartition]]:
         """Join, and return the generation and the partitions that are assigned to this member."""
-        metadata = ConsumerProtocolMemberMetadata(0, [self._topic], b"").encode()
+        topics = sorted(_by_topic(self._partitions))
+        metadata = ConsumerProtocolMemberMetadata(0, topics, b"").encode()
+        partitions = crc32(repr(sorted(self._partitions)).encode())
         protocols = [
             # A static member that comes back is given its old assignment, unless the name of the
-            # protocol changes: with more partitions, there has to be a new one.
-            (f"sabot_ray-{len(self._partitions)}", metadata),
+            # protocol changes: with other partitions, there has to be a new one.
+            (f"sabot_ray-{partitions:08x}", metadata),
             # What an owner on confluent-kafka has in common with this one.
             ("range", metadata),
         ]
@@ -335,14 +347,14 @@ class AiokafkaGroupStore:
             # Without this the others would wait for an assignment until our session expires.
             await connection.send(LeaveGroupRequest(self._group_id, self._member_id))
             raise self._shared(f"{len(joined.members) - 1} other consumers take part in it")
-        everything = [(self._topic, self._partitions)]
+        everything = list(_by_topic(self._partitions).items())
         return [(self._member_id, ConsumerProtocolMemberAssignment(0, everything, b"").encode())]
 
-    def _own_partitions(self, assignment: bytes) -> list[int]:
+    def _own_partitions(self, assignment: bytes) -> set[TopicPartition]:
         if not assignment:
-            return []
+            return set()
         assigned = ConsumerProtocolMemberAssignment.decode(assignment).partitions()
-        return [partition for topic, partition in assigned if topic == self._topic]
+        return {TopicPartition(topic, number) for topic, number in assigned}
 
     def _fenced(self, reason: str) -> Fenced:
         return taken_over(self._where, self._stream_id, reason)
@@ -352,3 +364,10 @@ class AiokafkaGroupStore:
             f"{self._where}: {reason}; stop the other consumers of this group, or pass a group_id "
             "of its own to this stream"
         )
+
+
+def _by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for topic, number in sorted(partitions):
+        found.setdefault(topic, []).append(number)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from sabot_ray.errors import BrokerUnavailable, Fenced
@@ -42,7 +42,7 @@ class OffsetStore(Protocol):
         """
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
-        """Store the offsets durably.
+        """Store the offsets durably; also of partitions that were not there at the start.
 
         Raises:
             Fenced: Another driver owns the stream now.
@@ -54,6 +54,13 @@ class OffsetStore(Protocol):
 
     def close(self) -> None:
         """Give up the ownership, so that another stream may take part at once. Idempotent."""
+
+
+def describe_group(group_id: str, partitions: Collection[TopicPartition]) -> str:
+    """Name a group and what is read in it, for errors."""
+    topics = sorted({partition.topic for partition in partitions})
+    more = f" and {len(topics) - 1} more" if len(topics) > 1 else ""
+    return f"group '{group_id}' topic '{topics[0]}'{more}"
 
 
 def not_joined(where: str, timeout_s: float) -> BrokerUnavailable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from sabot_ray.types import TopicPartition
@@ -29,12 +29,16 @@ class AckTracker:
         self._lock = threading.Lock()
         self._pending: dict[TopicPartition, deque[_Range]] = {}
         self._committable: dict[TopicPartition, int] = {}
-        self._pending_bytes = 0
+        self._pending_bytes: Counter[TopicPartition] = Counter()
+        self._all_pending_bytes = 0
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the batches that were delivered and are not acknowledged."""
-        return self._pending_bytes
+    def pending_bytes(self, partition: TopicPartition | None = None) -> int:
+        """Return the bytes of the batches that were delivered and are not acknowledged.
+
+        Args:
+            partition: Of this partition; None: of all.
+        """
+        return self._all_pending_bytes if partition is None else self._pending_bytes[partition]
 
     @property
     def pending_batches(self) -> int:
@@ -51,7 +55,11 @@ class AckTracker:
         with self._lock:
             ranges = self._pending.setdefault(partition, deque())
             ranges.append(_Range(start_offset, next_offset, size_bytes, False))
-            self._pending_bytes += size_bytes
+            self._add_pending(partition, size_bytes)
+
+    def _add_pending(self, partition: TopicPartition, size_bytes: int) -> None:
+        self._pending_bytes[partition] += size_bytes
+        self._all_pending_bytes += size_bytes
 
     def skip(self, partition: TopicPartition, start_offset: int, next_offset: int) -> None:
         """Note a range without rows: nobody has to acknowledge it."""
@@ -68,7 +76,7 @@ class AckTracker:
         for pending in ranges:
             if pending.start_offset == start_offset and not pending.acknowledged:
                 pending.acknowledged = True
-                self._pending_bytes -= pending.bytes
+                self._add_pending(partition, -pending.bytes)
                 break
         while ranges and ranges[0].acknowledged:
             self._committable[partition] = ranges.popleft().next_offset

@@ -10,9 +10,9 @@ import logging
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
@@ -62,12 +62,26 @@ _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
 
 
+class Unacknowledged(Protocol):
+    """Tells how much was delivered and is not acknowledged."""
+
+    def __call__(self, partition: TopicPartition | None = None) -> int:
+        """Return the bytes, of one partition or of all."""
+
+
 @dataclass
 class _Call:
-    """A call that a reader has not answered yet; `batch` is None for ``open``."""
+    """A call that a reader has not answered yet.
+
+    Attributes:
+        answer: What it answers.
+        batch: The batch of a ``next_batch``; None of the others.
+        is_open: Whether it is the ``open``.
+    """
 
     answer: ray.ObjectRef[Any]
     batch: ray.ObjectRef[Any] | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ class PartitionProgress:
         rows: Rows delivered.
         bytes: Bytes of the delivered batches.
         restarts: How often its reader was replaced.
+        held_bytes: Bytes of the batches that are routed and not delivered.
         stats: The sources' counters up to the routed offset, over all incarnations.
         delivered_stats: The same up to the delivered one.
     """
@@ -108,6 +123,7 @@ class PartitionProgress:
     rows: int = 0
     bytes: int = 0
     restarts: int = 0
+    held_bytes: int = 0
     stats: SourceStats = field(default_factory=SourceStats)
     delivered_stats: SourceStats = field(default_factory=SourceStats)
 
@@ -117,13 +133,18 @@ class PartitionProgress:
         end = self.range.end_offset
         return end is not None and self.delivered_offset >= end
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether the range's end was routed: nothing is left to read."""
+        end = self.range.end_offset
+        return end is not None and self.routed_offset >= end
+
 
 class _ReaderHandle:
-    """One partition's reader, as the driver sees it."""
+    """A reader and its partitions, as the driver sees them."""
 
-    def __init__(self, partition: TopicPartition, progress: PartitionProgress) -> None:
-        self.partition = partition
-        self.progress = progress
+    def __init__(self) -> None:
+        self.partitions: dict[TopicPartition, PartitionProgress] = {}
         self.actor: Any = None
         self.control: _ControlGroup | None = None
         # The actor's next_batch with its options: making them anew for each call costs.
@@ -133,14 +154,37 @@ class _ReaderHandle:
         self.runs = False
         self.epoch = 0
         self.calls: deque[_Call] = deque()
-        self.ended = progress.range.is_empty
+        # The partitions that it was told not to read for now.
+        self.held: frozenset[TopicPartition] = frozenset()
         self.has_caught_up = False
+        # How long its next answer may take by design.
+        self.long_poll_s = LONG_POLL_S
         # When the oldest call became the oldest: what the watchdog goes by.
         self.waiting_since = 0.0
         self.ping: tuple[ray.ObjectRef[Any], float] | None = None
         self.started_at = 0.0
         self.deaths_without_progress = 0
-        self.stats_before = SourceStats()
+        # The counters of former incarnations.
+        self.stats_before: dict[TopicPartition, SourceStats] = {}
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether all its ranges were routed to their ends."""
+        return all(progress.is_routed for progress in self.partitions.values())
+
+    @property
+    def first_unread(self) -> TopicPartition:
+        """One of the partitions that it has not read to the end."""
+        unread = (p for p, progress in self.partitions.items() if not progress.is_routed)
+        return next(unread, next(iter(self.partitions)))
+
+    def __str__(self) -> str:
+        """Name it, for errors and log lines."""
+        partition = self.first_unread
+        others = len(self.partitions) - 1
+        offset = self.partitions[partition].routed_offset
+        more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+        return f"topic '{partition.topic}' partition {partition.partition} offset {offset}{more}"
 
 
 class Coordinator:
@@ -149,10 +193,11 @@ class Coordinator:
     Args:
         plan: What every reader executes.
         ranges: What to read.
+        readers: How many readers there are at most; partitions are dealt out to them in turn.
         actor_options: Ray's options of the reader actors: `reader_options`.
         max_in_flight_bytes: Limit of the bytes that are asked for, routed, or delivered and not
-            acknowledged.
-        unacknowledged_bytes: Tells how much was delivered and is not acknowledged.
+            acknowledged. Each reader may go beyond it by a batch of partitions that hold nothing.
+        unacknowledged: Tells how many bytes were delivered and are not acknowledged.
     """
 
     def __init__(
@@ -160,20 +205,26 @@ class Coordinator:
         plan: ReaderPlan,
         ranges: Mapping[TopicPartition, OffsetRange],
         *,
+        readers: int,
         actor_options: Mapping[str, Any],
         max_in_flight_bytes: int,
-        unacknowledged_bytes: Callable[[], int],
+        unacknowledged: Unacknowledged,
     ) -> None:
-        self.progress = {
-            partition: PartitionProgress(wanted, wanted.start_offset, wanted.start_offset)
-            for partition, wanted in ranges.items()
-        }
+        self.progress: dict[TopicPartition, PartitionProgress] = {}
+        self._most_readers = readers
         self._budget = max_in_flight_bytes
-        self._readers = [_ReaderHandle(*item) for item in self.progress.items()]
+        self._unacknowledged = unacknowledged
+        unread = sum(not wanted.is_empty for wanted in ranges.values())
+        count = min(max(unread, 1), readers)
         # So that a call to every reader fits into half the budget: else some could starve.
-        share = max_in_flight_bytes // (2 * max(len(self._readers), 1))
-        self._batch_bytes = min(plan.spec.max_batch_bytes, max(share, _MIN_BATCH_BYTES))
-        plan = replace(plan, spec=replace(plan.spec, max_batch_bytes=self._batch_bytes))
+        self._batch_bytes = min(
+            plan.spec.max_batch_bytes, max(max_in_flight_bytes // (2 * count), _MIN_BATCH_BYTES)
+        )
+        plan = replace(
+            plan,
+            spec=replace(plan.spec, max_batch_bytes=self._batch_bytes),
+            shares_readers=unread > readers,
+        )
         self._patience = {
             "open": START_TIMEOUT_S,
             "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
@@ -181,10 +232,11 @@ class Coordinator:
         self._actor_options = actor_options
         self._actor_class = ray.remote(**actor_options)(Reader)
         self._plan_ref = ray.put(plan)
+        self._readers: list[_ReaderHandle] = []
+        self._reader_of: dict[TopicPartition, _ReaderHandle] = {}
         self._routed: deque[tuple[_ReaderHandle, RoutedBatch]] = deque()
         self._routed_bytes = 0
-        self._unacknowledged_bytes = unacknowledged_bytes
-        calls = max_in_flight_bytes // (max(len(self._readers), 1) * self._batch_bytes)
+        calls = max_in_flight_bytes // (count * self._batch_bytes)
         self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
         self._warned_fields: set[str] = set()
         self._warned_decode = (0, float("-inf"))
@@ -192,9 +244,41 @@ class Coordinator:
         self._last_start = 0.0
         # Whose reader ended the run, if one did.
         self.failed: TopicPartition | None = None
-        for reader in self._readers:
-            if not reader.ended:
+        for reader in self._deal(ranges):
+            self._start(reader)
+
+    def add(self, ranges: Mapping[TopicPartition, OffsetRange]) -> None:
+        """Read further partitions, by new readers as far as there may be more of them."""
+        running = {id(reader) for reader in self._readers}
+        for reader, added in self._deal(ranges).items():
+            if id(reader) not in running or reader.actor is None:
                 self._start(reader)
+            else:
+                answer = reader.actor.assign.options(concurrency_group="data").remote(
+                    [self._assignment(partition) for partition in added]
+                )
+                self._note_call(reader, _Call(answer))
+
+    def _deal(
+        self, ranges: Mapping[TopicPartition, OffsetRange]
+    ) -> dict[_ReaderHandle, list[TopicPartition]]:
+        """Give each range to the reader with the fewest, and return what each one got."""
+        dealt: dict[_ReaderHandle, list[TopicPartition]] = {}
+        for partition, wanted in ranges.items():
+            self.progress[partition] = progress = PartitionProgress(
+                wanted, wanted.start_offset, wanted.start_offset
+            )
+            if wanted.is_empty:
+                continue
+            if len(self._readers) < self._most_readers:
+                self._readers.append(_ReaderHandle())
+                reader = self._readers[-1]
+            else:
+                reader = min(self._readers, key=lambda reader: len(reader.partitions))
+            reader.partitions[partition] = progress
+            self._reader_of[partition] = reader
+            dealt.setdefault(reader, []).append(partition)
+        return dealt
 
     @property
     def is_finished(self) -> bool:
@@ -206,7 +290,7 @@ class Coordinator:
         """Whether a reader is being replaced, or does not answer."""
         return any(
             (call := next(iter(reader.calls), None)) is not None
-            and ((call.batch is None and reader.epoch > 1) or reader.ping is not None)
+            and ((call.is_open and reader.epoch > 1) or reader.ping is not None)
             for reader in self._readers
         )
 
@@ -234,10 +318,10 @@ class Coordinator:
             self._top_up()
             if not self._routed and time.monotonic() >= deadline:
                 return None
-        reader, routed = self._routed.popleft()
-        self._routed_bytes -= routed.info.bytes
+        _, routed = self._routed.popleft()
+        self._forget_routed(routed)
         if not routed.info.has_batch:
-            self._note_delivered(reader, routed)
+            self._note_delivered(routed)
         return routed
 
     def fetch(self, routed: RoutedBatch) -> pa.RecordBatch | None:
@@ -247,24 +331,24 @@ class Coordinator:
             The batch; None if it is gone with its node: it is read again and comes with a later
             `next`.
         """
-        reader = self._reader_of(routed)
         if routed.info.inline is not None:
-            self._note_delivered(reader, routed)
+            self._note_delivered(routed)
             return read_inline(routed.info.inline)
         assert routed.ref is not None
         try:
             batch: pa.RecordBatch = ray.get(routed.ref)
         except RayError as error:
             self._reread(
-                reader, f"its batch at offset {routed.info.start_offset} is lost ({error})"
+                routed.info.partition,
+                f"its batch at offset {routed.info.start_offset} is lost ({error})",
             )
             return None
-        self._note_delivered(reader, routed)
+        self._note_delivered(routed)
         return batch
 
     def deliver(self, routed: RoutedBatch) -> None:
         """Count a range as delivered without fetching its batch."""
-        self._note_delivered(self._reader_of(routed), routed)
+        self._note_delivered(routed)
 
     def close(self) -> None:
         """Stop the readers; batches that were not returned are dropped. Idempotent."""
@@ -283,69 +367,79 @@ class Coordinator:
         for reader in self._readers:
             self._kill(reader)
 
-    def _reader_of(self, routed: RoutedBatch) -> _ReaderHandle:
-        return next(r for r in self._readers if r.partition == routed.info.partition)
+    def _forget_routed(self, routed: RoutedBatch) -> None:
+        self._routed_bytes -= routed.info.bytes
+        self.progress[routed.info.partition].held_bytes -= routed.info.bytes
 
-    def _note_delivered(self, reader: _ReaderHandle, routed: RoutedBatch) -> None:
-        progress, info = reader.progress, routed.info
+    def _note_delivered(self, routed: RoutedBatch) -> None:
+        info = routed.info
+        progress = self.progress[info.partition]
         if info.next_offset > progress.delivered_offset:
-            reader.deaths_without_progress = 0
+            self._reader_of[info.partition].deaths_without_progress = 0
         progress.delivered_offset = info.next_offset
         progress.delivered_stats = routed.stats
         progress.rows += info.rows
         progress.bytes += info.bytes
 
+    def _assignment(self, partition: TopicPartition) -> Assignment:
+        progress = self.progress[partition]
+        return Assignment(partition, progress.routed_offset, progress.range.end_offset)
+
     def _start(self, reader: _ReaderHandle) -> None:
         reader.epoch += 1
-        reader.stats_before = reader.progress.stats
+        reader.stats_before = {p: progress.stats for p, progress in reader.partitions.items()}
+        reader.held = frozenset()
+        reader.long_poll_s = LONG_POLL_S
+        reader.runs = False
         reader.actor = self._actor_class.remote()
         reader.control = _ControlGroup(reader.actor)
         reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
-        assignment = Assignment(
-            reader.partition, reader.progress.routed_offset, reader.progress.range.end_offset
-        )
         opening = reader.actor.open.options(concurrency_group="data").remote(
-            self._plan_ref, assignment
+            self._plan_ref,
+            [
+                self._assignment(p)
+                for p, progress in reader.partitions.items()
+                if not progress.is_routed
+            ],
         )
-        reader.calls.append(_Call(opening))
+        self._note_call(reader, _Call(opening, is_open=True))
         reader.started = reader.control.status.remote()
-        reader.runs = False
-        reader.waiting_since = reader.started_at = time.monotonic()
+        reader.started_at = time.monotonic()
+
+    def _note_call(self, reader: _ReaderHandle, call: _Call) -> None:
+        if not reader.calls:
+            reader.waiting_since = time.monotonic()
+        reader.calls.append(call)
 
     def _replace(self, reader: _ReaderHandle, reason: str) -> None:
-        """Go on with a new actor, from the first offset that was not routed."""
+        """Go on with a new actor, from the first offsets that were not routed."""
         self._kill(reader)
         reader.calls.clear()
         reader.ping = None
-        reader.progress.restarts += 1
+        for progress in reader.partitions.values():
+            progress.restarts += 1
         if time.monotonic() - reader.started_at > _LONG_LIFE_S:
             reader.deaths_without_progress = 0
         reader.deaths_without_progress += 1
         if reader.deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
-            self.failed = reader.partition
+            self.failed = reader.first_unread
             raise ReaderFailed(
-                f"topic '{reader.partition.topic}' partition {reader.partition.partition} offset "
-                f"{reader.progress.routed_offset}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} "
-                f"times without getting further; the last time: {reason}"
+                f"{reader}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} times without getting "
+                f"further; the last time: {reason}"
             )
-        logger.warning(
-            "topic '%s' partition %d: the reader is replaced at offset %d: %s",
-            reader.partition.topic,
-            reader.partition.partition,
-            reader.progress.routed_offset,
-            reason,
-        )
+        logger.warning("%s: the reader is replaced: %s", reader, reason)
         self._start(reader)
 
-    def _reread(self, reader: _ReaderHandle, reason: str) -> None:
-        """Go on with a new actor, from the first offset that was not delivered."""
-        dropped = [item for item in self._routed if item[0] is reader]
-        self._routed_bytes -= sum(routed.info.bytes for _, routed in dropped)
-        self._routed = deque(item for item in self._routed if item[0] is not reader)
-        reader.progress.routed_offset = reader.progress.delivered_offset
-        reader.progress.stats = reader.progress.delivered_stats
-        reader.ended = False
-        self._replace(reader, reason)
+    def _reread(self, partition: TopicPartition, reason: str) -> None:
+        """Go on with a new actor, from the partition's first offset that was not delivered."""
+        for _, routed in self._routed:
+            if routed.info.partition == partition:
+                self._forget_routed(routed)
+        self._routed = deque(item for item in self._routed if item[1].info.partition != partition)
+        progress = self.progress[partition]
+        progress.routed_offset = progress.delivered_offset
+        progress.stats = progress.delivered_stats
+        self._replace(self._reader_of[partition], reason)
 
     def _kill(self, reader: _ReaderHandle) -> None:
         if reader.actor is not None:
@@ -355,27 +449,52 @@ class Coordinator:
     def _top_up(self) -> None:
         """Ask for batches, as far as the budget goes."""
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
-        held = self._routed_bytes + self._unacknowledged_bytes()
+        held_bytes = self._routed_bytes + self._unacknowledged()
         for reader in self._readers:
-            while not reader.ended and reader.actor is not None:
+            if reader.actor is None or reader.is_ended:
+                continue
+            held = self._held_of(reader)
+            if held != reader.held and len(reader.partitions) > 1:
+                assert reader.control is not None
+                reader.control.hold.remote(held)
+                reader.held = held
+            if len(held) == len(reader.partitions):
+                continue
+            # Whatever others hold, and however small the budget is: a call for who holds nothing.
+            is_starved = all(
+                self._held_bytes(partition) == 0 for partition in reader.partitions.keys() - held
+            )
+            while True:
                 batches = sum(call.batch is not None for call in reader.calls)
-                room = asked + held + self._batch_bytes <= self._budget
-                # A budget smaller than the smallest batches must not stop everything.
+                room = asked + held_bytes + self._batch_bytes <= self._budget
                 most = 1 if reader.has_caught_up else self._outstanding
-                if batches >= most or not (room or (batches == 0 and held == 0)):
+                if batches >= most or not (room or (batches == 0 and is_starved)):
                     break
                 batch, answer = reader.ask.remote()
-                if not reader.calls:
-                    reader.waiting_since = time.monotonic()
-                reader.calls.append(_Call(answer, batch))
+                self._note_call(reader, _Call(answer, batch))
                 asked += self._batch_bytes
         self._warn_if_held()
 
+    def _held_of(self, reader: _ReaderHandle) -> frozenset[TopicPartition]:
+        """Return the partitions that have used up their part of the budget, or are done."""
+        if len(self.progress) == 1:
+            # The budget is all its own.
+            return frozenset()
+        credit = max(self._budget // len(self.progress), self._batch_bytes)
+        return frozenset(
+            partition
+            for partition, progress in reader.partitions.items()
+            if progress.is_routed or self._held_bytes(partition) >= credit
+        )
+
+    def _held_bytes(self, partition: TopicPartition) -> int:
+        return self.progress[partition].held_bytes + self._unacknowledged(partition)
+
     def _warn_if_held(self) -> None:
-        held = self._unacknowledged_bytes()
+        held = self._unacknowledged()
         if self._warned_held or self._routed or not held:
             return
-        unfinished = [reader for reader in self._readers if not reader.ended]
+        unfinished = [reader for reader in self._readers if not reader.is_ended]
         if not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
@@ -420,25 +539,27 @@ class Coordinator:
             self._route(reader, answer, call.batch)
 
     def _route(self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]) -> None:
-        progress = reader.progress
+        progress = self.progress[info.partition]
         if info.start_offset != progress.routed_offset:
             raise SabotRayError(
                 f"{info.partition}: the reader gave offset {info.start_offset}, expected "
                 f"{progress.routed_offset}; please report this"
             )
-        progress.stats = _added(reader.stats_before, info.stats)
+        before = reader.stats_before.get(info.partition, SourceStats())
+        progress.stats = _added(before, info.stats)
         self._warn_of(progress, info.partition)
-        if info.ended:
-            reader.ended = True
-            # What else was asked for would only say the same.
-            reader.calls.clear()
+        reader.long_poll_s = info.long_poll_s
         if info.next_offset == info.start_offset:
             return
         progress.routed_offset = info.next_offset
+        if reader.is_ended:
+            # What else was asked for would only say the same.
+            reader.calls.clear()
         reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
         self._routed.append((reader, RoutedBatch(info, ref, reader.epoch, progress.stats)))
         self._routed_bytes += info.bytes
+        progress.held_bytes += info.bytes
 
     def _watch(self) -> None:
         """Replace readers that neither answer nor die: a frozen process shows no error."""
@@ -447,7 +568,7 @@ class Coordinator:
             if not reader.calls:
                 continue
             waited = now - reader.waiting_since
-            if reader.calls[0].batch is None and not reader.runs:
+            if not reader.runs:
                 if ray.wait([reader.started], timeout=0)[0]:
                     reader.runs = True
                     self._last_start = now
@@ -459,7 +580,7 @@ class Coordinator:
                     raise self._not_scheduled(reader)
             elif reader.ping is not None:
                 self._check_ping(reader, now)
-            elif waited > LONG_POLL_S + OVERDUE_S:
+            elif waited > reader.long_poll_s + OVERDUE_S:
                 assert reader.control is not None
                 reader.ping = (reader.control.status.remote(), now)
 
@@ -487,7 +608,7 @@ class Coordinator:
         reader.waiting_since = now
 
     def _not_scheduled(self, reader: _ReaderHandle) -> ReaderFailed:
-        self.failed = reader.partition
+        self.failed = reader.first_unread
         needs = {
             name: value
             for name, value in self._actor_options.items()
@@ -496,23 +617,23 @@ class Coordinator:
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return ReaderFailed(
-            f"the reader of topic '{reader.partition.topic}' partition "
-            f"{reader.partition.partition} was not started within {START_TIMEOUT_S:g} s: it needs "
+            f"{reader}: the reader was not started within {START_TIMEOUT_S:g} s: it needs "
             f"{needs or 'no resources'}, and {free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
 
     def _error_of(self, failure: Failure, reader: _ReaderHandle) -> Exception:
         error = failure.to_error()
-        partition, progress = reader.partition, reader.progress
+        partition = failure.partition or reader.first_unread
+        wanted = self.progress[partition].routed_offset
         self.failed = partition
         if isinstance(error, OffsetOutOfRange):
             return DataLoss(
-                f"{error}; the records from offset {progress.routed_offset} on were deleted before "
-                "they were read, or the log was truncated",
+                f"{error}; the records from offset {wanted} on were deleted before they were read, "
+                "or the log was truncated",
                 partition.topic,
                 partition.partition,
-                progress.routed_offset,
+                wanted,
             )
         return error
 
@@ -542,6 +663,7 @@ class _ControlGroup:
 
     def __init__(self, actor: Any) -> None:
         self.status = actor.status.options(concurrency_group="control")
+        self.hold = actor.hold.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from sabot_ray.codecs.inference import infer_schema
 from sabot_ray.codecs.json import JsonCodec
-from sabot_ray.errors import ConfigError
+from sabot_ray.errors import ConfigError, UnknownTopicOrPartition
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import (
@@ -35,7 +36,8 @@ class SourceOptions:
     """The options of ``Stream.from_kafka``, checked; they stand in its docstring."""
 
     config: KafkaConfig
-    topic: str
+    topics: tuple[str, ...]
+    partitions: Mapping[str, Sequence[int]] | None
     group_id: str | None
     stream_id: str | None
     backend: Backend
@@ -49,10 +51,17 @@ class SourceOptions:
     tombstones: Literal["keep", "skip"]
     unknown_fields: Literal["ignore", "fail"]
     error_handling_policy: Literal["fail", "skip"]
+    readers: int | None
     memory_per_reader: int
+    metadata_refresh_s: float
     sample_records: int
     max_in_flight_bytes: int | None
     actor_options: Mapping[str, Any]
+
+    @property
+    def source_name(self) -> str:
+        """The topics or the pattern, for errors and reprs."""
+        return self.topics[0] if len(self.topics) == 1 else f"{self.topics[0]}, ..."
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +92,58 @@ def resolve_schema(options: SourceOptions) -> pa.Schema:
     """Return the declared schema of the values, or infer it from the topic now."""
     if options.schema is not None:
         return options.schema
-    with _connected(options.config) as client:
-        partitions = client.partitions(options.topic)
-        return _infer(options, client, client.watermarks(options.topic, partitions))
+    with connected(options.config) as client:
+        return _infer(options, client, _watermarks(client, read_partitions(options, client)))
+
+
+def existing_partitions(options: SourceOptions, client: ClusterClient) -> list[TopicPartition]:
+    """Return all partitions of the topics that exist now.
+
+    Raises:
+        UnknownTopicOrPartition: A topic does not exist, or none matches the pattern.
+    """
+    topics: Sequence[str] = options.topics
+    if topics[0].startswith("^"):
+        pattern = re.compile(topics[0])
+        # Kafka's own topics begin so.
+        topics = sorted(
+            name for name in client.leaders() if pattern.search(name) and not name.startswith("__")
+        )
+        if not topics:
+            raise UnknownTopicOrPartition(
+                f"no topic of {options.config.bootstrap_servers} matches the pattern "
+                f"'{pattern.pattern}'; create one first, or check its spelling"
+            )
+    return [TopicPartition(topic, p) for topic in topics for p in client.partitions(topic)]
+
+
+def read_partitions(options: SourceOptions, client: ClusterClient) -> list[TopicPartition]:
+    """Return the partitions to read.
+
+    Raises:
+        ConfigError: A chosen partition does not exist.
+    """
+    existing = existing_partitions(options, client)
+    if options.partitions is None:
+        return existing
+    chosen = {TopicPartition(t, p) for t, numbers in options.partitions.items() for p in numbers}
+    for partition in sorted(chosen - set(existing)):
+        count = sum(partition.topic == topic for topic, _ in existing)
+        raise ConfigError(
+            f"partitions: topic '{partition.topic}' has {count} partitions and no "
+            f"{partition.partition}"
+        )
+    return sorted(chosen)
+
+
+def _watermarks(
+    client: ClusterClient, partitions: Iterable[TopicPartition]
+) -> dict[str, dict[int, Watermarks]]:
+    """Return the bounds of the logs, by topic."""
+    wanted: dict[str, list[int]] = {}
+    for topic, number in partitions:
+        wanted.setdefault(topic, []).append(number)
+    return {topic: client.watermarks(topic, numbers) for topic, numbers in wanted.items()}
 
 
 def prepare(
@@ -109,37 +167,37 @@ def prepare(
         DataLoss: The start is not in the log any more.
     """
     store: OffsetStore | None = None
-    with _connected(options.config) as client, contextlib.ExitStack() as undo:
-        partitions = client.partitions(options.topic)
+    with connected(options.config) as client, contextlib.ExitStack() as undo:
+        existing = existing_partitions(options, client)
+        partitions = read_partitions(options, client)
         # Before the group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
-        value_schema = options.schema or _infer(
-            options, client, client.watermarks(options.topic, partitions)
-        )
+        value_schema = options.schema or _infer(options, client, _watermarks(client, partitions))
         schema = source_schema(options, value_schema)
         columns = needed_columns(operators, schema)
         if counts_only and not operators:
             # Nothing looks at a column, and this one costs next to nothing.
             columns = ("_kafka_offset",)
-        committed: Mapping[int, int] = {}
+        committed: Mapping[TopicPartition, int] = {}
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id
-            store = open_kafka_group(
-                options.config, options.group_id, stream_id, options.topic, partitions
-            )
+            store = open_kafka_group(options.config, options.group_id, stream_id, existing)
             undo.callback(store.close)
-            committed = {p.partition: offset for p, offset in store.acquire().items()}
+            committed = store.acquire()
         elif options.start == "committed" and options.group_id is not None:
-            committed = client.committed(options.group_id, options.topic, partitions)
-        watermarks = client.watermarks(options.topic, partitions)
-        ranges = resolve_ranges(
-            options.topic,
-            watermarks,
-            start=options.start,
-            end=options.end,
-            committed=committed,
-            auto_offset_reset=options.config.get("auto.offset.reset", "earliest"),
-        )
+            committed = _committed(client, options.group_id, partitions)
+        ranges = {}
+        for topic, watermarks in _watermarks(client, partitions).items():
+            resolved = resolve_ranges(
+                topic,
+                watermarks,
+                start=options.start,
+                end=options.end,
+                committed={p: offset for (t, p), offset in committed.items() if t == topic},
+                auto_offset_reset=options.config.get("auto.offset.reset", "earliest"),
+                offsets_at=client.offsets_at,
+            )
+            ranges.update({TopicPartition(topic, p): wanted for p, wanted in resolved.items()})
         plan = RunPlan(
             ReaderPlan(
                 options.backend,
@@ -148,19 +206,31 @@ def prepare(
                 options.batch_size,
                 counts_only,
             ),
-            {TopicPartition(options.topic, p): wanted for p, wanted in ranges.items()},
+            ranges,
             store,
-            {TopicPartition(options.topic, p): offset for p, offset in committed.items()},
+            committed,
             output_schema(operators, schema),
         )
         undo.pop_all()
         return plan
 
 
+def _committed(
+    client: ClusterClient, group_id: str, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    found = {}
+    for topic in dict.fromkeys(topic for topic, _ in partitions):
+        numbers = [number for name, number in partitions if name == topic]
+        offsets = client.committed(group_id, topic, numbers)
+        found.update({TopicPartition(topic, p): offset for p, offset in offsets.items()})
+    return found
+
+
 def _spec(options: SourceOptions, value_schema: pa.Schema, columns: tuple[str, ...]) -> SourceSpec:
     return SourceSpec(
         config=options.config,
-        topic=options.topic,
+        # Each reader names its own.
+        topic=options.topics[0],
         codec=JsonCodec(value_schema, options.unknown_fields),
         columns=columns,
         tombstones=options.tombstones,
@@ -173,25 +243,31 @@ def _spec(options: SourceOptions, value_schema: pa.Schema, columns: tuple[str, .
 
 
 def _infer(
-    options: SourceOptions, client: ClusterClient, watermarks: Mapping[int, Watermarks]
+    options: SourceOptions,
+    client: ClusterClient,
+    watermarks: Mapping[str, Mapping[int, Watermarks]],
 ) -> pa.Schema:
     # Two spots in each partition; at least a few records from every one.
-    records = max(options.sample_records // (2 * len(watermarks)), 8)
-    ranges = {}
-    for partition, marks in watermarks.items():
-        middle = min(marks.low + records, marks.last_stable)
-        late = max(middle, marks.last_stable - records)
-        ranges[partition] = [(marks.low, middle), (late, marks.last_stable)]
-    values = client.sample(options.topic, ranges, records)
+    records = max(options.sample_records // (2 * sum(map(len, watermarks.values()))), 8)
+    values: list[bytes | None] = []
+    for topic, of_topic in watermarks.items():
+        ranges = {}
+        for partition, marks in of_topic.items():
+            middle = min(marks.low + records, marks.last_stable)
+            late = max(middle, marks.last_stable - records)
+            ranges[partition] = [(marks.low, middle), (late, marks.last_stable)]
+        values += client.sample(topic, ranges, records)
     if not values:
         raise ConfigError(
-            f"topic '{options.topic}' has no record to infer a schema from; declare it with schema="
+            f"topic '{options.source_name}' has no record to infer a schema from; declare it with "
+            "schema="
         )
     return infer_schema(values)
 
 
 @contextlib.contextmanager
-def _connected(config: KafkaConfig) -> Iterator[ClusterClient]:
+def connected(config: KafkaConfig) -> Iterator[ClusterClient]:
+    """Connect a client for the length of a ``with`` block."""
     client = connect_cluster(config)
     try:
         yield client

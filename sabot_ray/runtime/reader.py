@@ -6,8 +6,9 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +21,15 @@ from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, Sourc
 from sabot_ray.runtime.operators import Operator, apply_all
 from sabot_ray.types import SourceStats, TopicPartition
 
-#: How long a reader waits for a row before it answers with none, in seconds.
+#: How long a reader waits for a row before it answers with none, in seconds...
 LONG_POLL_S = 1.0
+#: ...and how long at most, once its partitions have been idle for a while: every answer costs.
+LONGEST_POLL_S = 10.0
+#: A reader of several partitions hands over at most so many bytes of one before it looks at the
+#: others.
+QUANTUM_BYTES = 4 << 20
+#: Least that is fetched ahead of each partition.
+MIN_PREFETCH_BYTES = 1 << 20
 #: Batches up to this size travel with their description. Ray inlines answers up to 100 KB.
 INLINE_BYTES = 32 << 10
 
@@ -36,6 +44,7 @@ class ReaderPlan:
         operators: Applied to each of its batches.
         batch_size: Upper limit of rows in a batch.
         counts_only: Whether only row numbers are wanted, no batches.
+        shares_readers: Whether a reader may have several partitions.
     """
 
     backend: Backend
@@ -43,6 +52,7 @@ class ReaderPlan:
     operators: tuple[Operator, ...]
     batch_size: int
     counts_only: bool = False
+    shares_readers: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class BatchInfo:
         bytes: Size of the batch in memory.
         ended: Whether the assignment's end is reached.
         stats: The source's counters up to here.
+        long_poll_s: How long the reader's next call waits for a row at most.
     """
 
     partition: TopicPartition
@@ -85,6 +96,7 @@ class BatchInfo:
     bytes: int
     ended: bool
     stats: SourceStats
+    long_poll_s: float
 
 
 @dataclass(frozen=True)
@@ -95,21 +107,24 @@ class Failure:
         pickled: The exception; empty if it cannot be pickled.
         summary: Its type and text.
         traceback: Where it was raised.
+        partition: What was being read; None if nothing was.
     """
 
     pickled: bytes
     summary: str
     traceback: str
+    partition: TopicPartition | None
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: Exception, partition: TopicPartition | None = None) -> Failure:
         """Describe an exception."""
         try:
             pickled = cloudpickle.dumps(error)  # type: ignore[no-untyped-call]
         except Exception:  # noqa: BLE001 - a user's exception may hold anything
             pickled = b""
         lines = traceback.format_exception(error)
-        return cls(pickled, f"{type(error).__qualname__}: {error}", "".join(lines))
+        summary = f"{type(error).__qualname__}: {error}"
+        return cls(pickled, summary, "".join(lines), partition)
 
     def to_error(self) -> Exception:
         """Return the exception; one that is not ours has the reader's traceback as a note."""
@@ -139,51 +154,119 @@ class ReaderStatus:
     seconds: float
 
 
-class Reader:
-    """Reads the partition that it is given; runs as a Ray actor.
+class _Partition:
+    """A partition that a reader reads: its source, what was told of it, and its turn."""
 
-    `open` and `next_batch` are called one at a time (concurrency group ``data``); `status` and
-    `close` at any time (group ``control``). The constructor does nothing that can fail: an actor
-    whose constructor raises is dead without a useful error.
+    def __init__(self, assignment: Assignment, source: PartitionSource) -> None:
+        self.assignment = assignment
+        self.source = source
+        self.told_offset = assignment.start_offset
+        # Since when there is progress without a row, which nobody was told of.
+        self.untold_since: float | None = None
+        self.has_told_end = False
+        # Bytes consumed so far; and those that it may consume in its turn, negative after a batch
+        # beyond its share.
+        self.consumed = 0
+        self.credit = 0
+        # When its next batch may go out; None until something is at hand.
+        self.due_at: float | None = None
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all was read."""
+        end = self.assignment.end_offset
+        return end is not None and self.source.position() >= end
+
+
+class Reader:
+    """Reads the partitions that it is given; runs as a Ray actor.
+
+    `open`, `assign` and `next_batch` are called one at a time (concurrency group ``data``);
+    `status`, `hold` and `close` at any time (group ``control``). The constructor does nothing that
+    can fail: an actor whose constructor raises is dead without a useful error.
+
+    A batch comes from one partition. Those that have something at hand take turns, a batch each;
+    one that went beyond its share of bytes is passed over until it has made up for it (deficit
+    round robin).
     """
 
     def __init__(self) -> None:
         self._label = "Reader"
         self._plan: ReaderPlan | None = None
         self._client: SourceClient | None = None
-        self._source: PartitionSource | None = None
-        self._assignment: Assignment | None = None
+        # In the order of their turns.
+        self._partitions: deque[_Partition] = deque()
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._linger_s = 0.0
+        self._long_poll_s = LONG_POLL_S
         self._closing = threading.Event()
+        # What is being read, for errors.
+        self._reading: TopicPartition | None = None
         self._failure: Failure | None = None
         self._activity = ("idle", time.monotonic())
 
     def __repr__(self) -> str:
-        """Name the partition: Ray puts this before the actor's log lines."""
+        """Name the partitions: Ray puts this before the actor's log lines."""
         return self._label
 
-    def open(self, plan: ReaderPlan, assignment: Assignment) -> Failure | None:
-        """Start reading; called once, before any `next_batch`.
+    def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
+        """Connect and start reading; called once, before anything else.
 
         Returns:
             What went wrong, for example `BackendUnavailable` on this node; None if nothing did.
         """
         self._enter("open")
-        self._label = f"Reader({assignment.partition})"
-        self._plan = plan
-        self._assignment = assignment
         spec = plan.spec
+        if plan.shares_readers:
+            # The clients prefetch for each partition; the reader itself waits for more records,
+            # for no partition shall keep another one waiting.
+            self._linger_s = spec.linger_s
+            spec = replace(
+                spec,
+                prefetch_bytes=max(spec.prefetch_bytes // len(assignments), MIN_PREFETCH_BYTES),
+                max_batch_bytes=min(spec.max_batch_bytes, QUANTUM_BYTES),
+                linger_s=0.0,
+                await_backlog=False,
+            )
+        self._plan = replace(plan, spec=spec)
         try:
             self._client = connect_source_client(plan.backend, spec.config, spec.prefetch_bytes)
-            self._source = self._client.open_source(
-                spec, assignment.partition.partition, assignment.start_offset, assignment.end_offset
-            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(error)
+            return self._failure
+        return self.assign(assignments)
+
+    def assign(self, assignments: Sequence[Assignment]) -> Failure | None:
+        """Take on partitions.
+
+        Returns:
+            What went wrong; None if nothing did.
+        """
+        if self._failure is not None:
+            return self._failure
+        self._enter("open")
+        assert self._plan is not None
+        assert self._client is not None
+        try:
+            for assignment in assignments:
+                self._reading = assignment.partition
+                source = self._client.open_source(
+                    replace(self._plan.spec, topic=assignment.partition.topic),
+                    assignment.partition.partition,
+                    assignment.start_offset,
+                    assignment.end_offset,
+                )
+                self._partitions.append(_Partition(assignment, source))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
+            self._failure = Failure.of(error, self._reading)
+        names = [str(read.assignment.partition) for read in self._partitions]
+        more = f", {len(names) - 3} more" if len(names) > 3 else ""
+        self._label = f"Reader({', '.join(names[:3])}{more})"
         self._enter("idle")
         return self._failure
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
-        """Return the next batch and what it covers; wait for a row for `LONG_POLL_S` at most.
+        """Return the next batch and what it covers; wait a while for a row if there is none.
 
         No arguments, and a description that is pickled here: Ray passes bytes on as they are, and
         takes a third of the whole call for anything else.
@@ -198,42 +281,124 @@ class Reader:
                 batch, info = self._next_batch()
                 return batch, pickle.dumps(info)
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-                self._failure = Failure.of(error)
+                self._failure = Failure.of(error, self._reading)
         return b"", pickle.dumps(self._failure)
 
     def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
-        plan, source, assignment = self._plan, self._source, self._assignment
-        assert plan is not None
-        assert source is not None
-        assert assignment is not None
-        start_offset = source.position()
-        deadline = time.monotonic() + LONG_POLL_S
+        assert self._client is not None
+        is_alone = len(self._partitions) == 1
+        long_poll_ends = time.monotonic() + self._long_poll_s
         while True:
-            self._enter("poll")
-            batch = source.poll(plan.batch_size, timeout_s=max(deadline - time.monotonic(), 0.0))
-            self._enter("operators")
-            batch = apply_all(plan.operators, batch)
-            next_offset = source.position()
-            ended = assignment.end_offset is not None and next_offset >= assignment.end_offset
-            # Batches that the filter emptied are merged into one range.
-            if batch.num_rows or ended or self._closing.is_set() or time.monotonic() >= deadline:
-                break
+            seen = self._client.news_count()
+            read = self._partitions[0] if is_alone else self._take_turn()
+            deadline = self._answer_by(long_poll_ends)
+            if read is not None:
+                wait_s = max(deadline - time.monotonic(), 0.0) if is_alone else 0.0
+                batch = self._poll(read, wait_s)
+                if batch.num_rows or read.is_at_end:
+                    return self._answer(read, batch)
+                deadline = self._answer_by(long_poll_ends)
+            now = time.monotonic()
+            if now >= deadline or self._closing.is_set():
+                return self._answer(min(self._partitions, key=_untold_since), None)
+            if read is None:
+                self._enter("poll")
+                self._client.wait_for_news(seen, min(deadline, self._next_due()) - now)
+
+    def _take_turn(self) -> _Partition | None:
+        """Return the partition whose turn it is; None if nothing is at hand."""
+        now = time.monotonic()
+        ready = {id(read) for read in self._partitions if self._is_ready(read, now)}
+        while ready:
+            read = self._partitions[0]
+            self._partitions.rotate(-1)
+            if id(read) in ready:
+                read.credit = min(read.credit + QUANTUM_BYTES, QUANTUM_BYTES)
+                if read.credit > 0:
+                    return read
+        return None
+
+    def _is_ready(self, read: _Partition, now: float) -> bool:
+        if read.has_told_end or read.assignment.partition in self._held:
+            return False
+        if not read.source.has_news():
+            return False
+        if read.due_at is None:
+            read.due_at = now + self._linger_s
+        return read.due_at <= now
+
+    def _next_due(self) -> float:
+        """Return when a partition that waits for more records may hand over those at hand."""
+        held = self._held
+        return min(
+            (
+                read.due_at
+                for read in self._partitions
+                if read.due_at is not None and read.assignment.partition not in held
+            ),
+            default=float("inf"),
+        )
+
+    def _answer_by(self, long_poll_ends: float) -> float:
+        """Return when to answer without a row: progress does not wait as long as nothing does."""
+        untold = min(map(_untold_since, self._partitions))
+        return min(long_poll_ends, untold + LONG_POLL_S)
+
+    def _poll(self, read: _Partition, timeout_s: float) -> pa.RecordBatch:
+        """Return the rows of a partition's next batch that the operators leave."""
+        plan = self._plan
+        assert plan is not None
+        self._reading = read.assignment.partition
+        self._enter("poll")
+        batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
+        is_full = batch.num_rows >= plan.batch_size
+        # Behind a full batch there is more, which waits for nothing.
+        read.due_at = time.monotonic() if is_full else None
+        self._enter("operators")
+        batch = apply_all(plan.operators, batch)
+        if read.untold_since is None and read.source.position() != read.told_offset:
+            read.untold_since = time.monotonic()
+        return batch
+
+    def _answer(
+        self, read: _Partition, batch: pa.RecordBatch | None
+    ) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
+        """Describe the range from what was told last; its rows, if any, are all in the batch."""
+        assert self._plan is not None
+        start_offset, next_offset = read.told_offset, read.source.position()
+        stats = read.source.stats()
+        read.told_offset, read.untold_since = next_offset, None
+        read.has_told_end = read.is_at_end
+        read.credit -= stats.bytes - read.consumed
+        read.consumed = stats.bytes
+        rows = batch.num_rows if batch is not None else 0
+        if rows or next_offset != start_offset:
+            self._long_poll_s = LONG_POLL_S
+        else:
+            self._long_poll_s = min(2 * self._long_poll_s, LONGEST_POLL_S)
+        kept = None if self._plan.counts_only or not rows else batch
+        size_bytes = kept.nbytes if kept is not None else 0
+        inline = _ipc_stream(kept) if kept is not None and size_bytes <= INLINE_BYTES else None
         self._enter("idle")
-        has_batch = batch.num_rows > 0 and not plan.counts_only
-        size_bytes = batch.nbytes if has_batch else 0
-        inline = _ipc_stream(batch) if has_batch and size_bytes <= INLINE_BYTES else None
         info = BatchInfo(
-            assignment.partition,
+            read.assignment.partition,
             start_offset,
             next_offset,
-            batch.num_rows,
-            has_batch,
+            rows,
+            kept is not None,
             inline,
             size_bytes,
-            ended,
-            source.stats(),
+            read.has_told_end,
+            stats,
+            self._long_poll_s,
         )
-        return batch if has_batch and inline is None else b"", info
+        return b"" if kept is None or inline is not None else kept, info
+
+    def hold(self, partitions: frozenset[TopicPartition]) -> None:
+        """Leave these partitions alone until further notice, and read all others."""
+        self._held = partitions
+        if self._client is not None:
+            self._client.wake()
 
     def status(self) -> ReaderStatus:
         """Say what the reader is doing; answers also while it reads."""
@@ -243,13 +408,15 @@ class Reader:
     def close(self) -> None:
         """End a waiting `next_batch`, and free the clients. Idempotent."""
         self._closing.set()
-        if self._source is not None:
-            self._source.close()
         if self._client is not None:
             self._client.close()
 
     def _enter(self, activity: str) -> None:
         self._activity = (activity, time.monotonic())
+
+
+def _untold_since(read: _Partition) -> float:
+    return float("inf") if read.untold_since is None else read.untold_since
 
 
 def _ipc_stream(batch: pa.RecordBatch) -> bytes:

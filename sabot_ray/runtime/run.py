@@ -25,6 +25,7 @@ from sabot_ray.errors import (
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.tracker import AckTracker
 from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
+from sabot_ray.runtime.discovery import PartitionDiscovery
 from sabot_ray.runtime.plan import RunPlan, SourceOptions
 from sabot_ray.runtime.progress import RunProgress
 from sabot_ray.runtime.reader import read_inline
@@ -123,11 +124,15 @@ class StreamRun:
         self._coordinator = Coordinator(
             plan.reader,
             plan.ranges,
+            readers=options.readers or max(1, int(2 * resources.get("CPU", 1))),
             actor_options=options.actor_options,
             max_in_flight_bytes=budget,
-            unacknowledged_bytes=lambda: self._tracker.pending_bytes,
+            unacknowledged=self._tracker.pending_bytes,
         )
-        # Last: its thread runs at once, and only `close` ends it.
+        # Last: threads run at once, and only `close` ends them.
+        self._discovery: PartitionDiscovery | None = None
+        if options.end is None and options.partitions is None:
+            self._discovery = PartitionDiscovery(options, plan.ranges)
         self._committer: Committer | None = None
         if plan.store is not None:
             interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
@@ -136,7 +141,7 @@ class StreamRun:
             )
 
     def __repr__(self) -> str:
-        return f"StreamRun({self._options.topic!r}, {self._state})"
+        return f"StreamRun({self._options.source_name!r}, {self._state})"
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -239,6 +244,8 @@ class StreamRun:
             if self._committer is not None:
                 closing.callback(self._committer.close)
             closing.callback(self._coordinator.close)
+            if self._discovery is not None:
+                closing.callback(self._discovery.close)
             self._flush(timeout_s)
 
     def _flush(self, timeout_s: float) -> None:
@@ -297,6 +304,8 @@ class StreamRun:
         while signals.received is None and self._state != "CLOSED":
             if self._committer is not None:
                 self._committer.check()
+            if self._discovery is not None and (added := self._discovery.take()):
+                self._coordinator.add(added)
             # Short, so that a signal is seen soon.
             routed = self._coordinator.next(0.2)
             if routed is None:

@@ -28,7 +28,8 @@ def open_store(broker):
 
     def open_one(store_class, topic, partitions=(0,), stream_id="stream", servers=None, **config):
         kafka = KafkaConfig(servers or broker.bootstrap_servers, **config)
-        stores.append(store_class(kafka, f"{topic}-group", stream_id, topic, partitions))
+        owned = [TopicPartition(topic, partition) for partition in partitions]
+        stores.append(store_class(kafka, f"{topic}-group", stream_id, owned))
         return stores[-1]
 
     yield open_one
@@ -361,7 +362,7 @@ def test_outage_that_loses_an_answer_and_a_commit_is_no_takeover(topic, open_sto
             case "answer lost":
                 await ask(coordinator, offsets)
                 store._committed.clear()
-                store._unanswered = {0: {10}}
+                store._unanswered = {TopicPartition(topic, 0): {10}}
                 raise ConnectionResetError
             case "commit lost":
                 raise ConnectionResetError

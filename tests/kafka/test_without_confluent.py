@@ -34,7 +34,8 @@ except BackendUnavailable as error:
 else:
     raise AssertionError("the native backend needs confluent-kafka")
 assert choose_backend() == "aiokafka"
-store = open_kafka_group(KafkaConfig(servers), "g-" + topic, "stream", topic, [0])
+owned = [TopicPartition(topic, 0)]
+store = open_kafka_group(KafkaConfig(servers), "g-" + topic, "stream", owned)
 assert store.acquire() == {}
 store.commit({TopicPartition(topic, 0): 1}, timeout_s=10)
 store.close()

@@ -106,12 +106,12 @@ def test_committable_offset_waits_for_the_contiguous_prefix() -> None:
     tracker.acknowledge(P0, 10)
     tracker.acknowledge(P1, 5)
     assert tracker.committable() == {P1: 7}
-    assert (tracker.pending_bytes, tracker.pending_batches) == (200, 2)
+    assert (tracker.pending_bytes(), tracker.pending_batches) == (200, 2)
 
     tracker.acknowledge(P0, 0)
     tracker.acknowledge(P0, 0)
     assert tracker.committable() == {P0: 20, P1: 7}
-    assert tracker.pending_bytes == 100
+    assert tracker.pending_bytes() == 100
 
 
 def test_range_without_rows_is_committed_with_what_is_before_it() -> None:
@@ -132,7 +132,7 @@ def test_acknowledge_all_covers_everything_delivered() -> None:
     tracker.acknowledge_all()
 
     assert tracker.committable() == {P0: 30}
-    assert tracker.pending_bytes == 0
+    assert tracker.pending_bytes() == 0
 
 
 class Store:

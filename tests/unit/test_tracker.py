@@ -25,10 +25,10 @@ def test_tracker_passes_no_range_that_is_not_acknowledged() -> None:
     tracker.acknowledge(PARTITION, 0)
     tracker.acknowledge(PARTITION, 0)
     assert tracker.committable() == {PARTITION: 10, OTHER: 8}
-    assert (tracker.pending_batches, tracker.pending_bytes) == (1, 100)
+    assert (tracker.pending_batches, tracker.pending_bytes()) == (1, 100)
     tracker.acknowledge_all()
     assert tracker.committable() == {PARTITION: 30, OTHER: 8}
-    assert tracker.pending_bytes == 0
+    assert tracker.pending_bytes() == 0
 
 
 class _Store:

@@ -28,6 +28,13 @@ void OnError(rd_kafka_t* /*client*/, int code, const char* reason, void* /*opaqu
   }
 }
 
+// Runs on librdkafka's threads, which hold the queue's lock: it only notes.
+void OnNews(rd_kafka_t* /*client*/, void* opaque) {
+  auto* news = static_cast<QueueNews*>(opaque);
+  news->pending = true;
+  news->consumer->Wake();
+}
+
 bool IsTimeout(int code) {
   return code == kafka_error::kTimedOut || code == kafka_error::kTransport ||
          code == kafka_error::kAllBrokersDown || code == kafka_error::kResolve;
@@ -110,6 +117,28 @@ Result<QueueHandle> Consumer::OpenQueue(const std::string& topic, int32_t partit
   }
   api_->rd_kafka_queue_forward(queue.get(), nullptr);
   return queue;
+}
+
+void Consumer::Watch(rd_kafka_queue_t* queue, QueueNews* news) {
+  api_->rd_kafka_queue_cb_event_enable(queue, news != nullptr ? OnNews : nullptr, news);
+}
+
+uint64_t Consumer::news_count() {
+  const std::lock_guard lock(news_mutex_);
+  return news_count_;
+}
+
+void Consumer::WaitForNews(uint64_t seen, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(news_mutex_);
+  news_changed_.wait_for(lock, timeout, [&] { return news_count_ != seen; });
+}
+
+void Consumer::Wake() {
+  {
+    const std::lock_guard lock(news_mutex_);
+    ++news_count_;
+  }
+  news_changed_.notify_all();
 }
 
 size_t Consumer::Fetch(rd_kafka_queue_t* queue, std::chrono::milliseconds timeout,

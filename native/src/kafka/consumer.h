@@ -1,7 +1,9 @@
 // A connection to the brokers that opens partition queues.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -33,6 +35,14 @@ struct LogBounds {
   int64_t last_stable = -1;
 };
 
+class Consumer;
+
+// Tells that a partition's queue may hold something. Owned by whoever reads the queue.
+struct QueueNews {
+  Consumer* consumer = nullptr;
+  std::atomic<bool> pending{true};  // Until somebody has looked.
+};
+
 // Owns the client handle. Thread safe; several partitions share one. Whoever reads a partition
 // holds a reference, so that the client outlives its queues.
 class Consumer {
@@ -49,6 +59,14 @@ class Consumer {
   // The partition's own queue: its records never pass the consumer's common one. Call it before
   // `Assign`, or first records go astray.
   Result<QueueHandle> OpenQueue(const std::string& topic, int32_t partition);
+  // From now on `news` is told when the queue, which was empty, is not any more; null: nobody is. It
+  // outlives the queue's fetching.
+  void Watch(rd_kafka_queue_t* queue, QueueNews* news);
+  // How often any watched queue has told news, or somebody has called `Wake`.
+  uint64_t news_count();
+  // Waits until `news_count` differs from `seen`, or the time is over.
+  void WaitForNews(uint64_t seen, std::chrono::milliseconds timeout);
+  void Wake();
   // Takes records from a partition's queue into `out`. It waits until there are `count`, or the
   // time is over: so wait for one, and then take what is there with a time-out of 0. `error` gets
   // what the client reported instead of records, for example that the topic does not exist.
@@ -97,6 +115,9 @@ class Consumer {
   std::mutex mutex_;
   std::deque<ClientError> errors_;  // Guarded by mutex_.
   std::deque<LogLine> log_;         // Guarded by mutex_.
+  std::mutex news_mutex_;
+  std::condition_variable news_changed_;
+  uint64_t news_count_ = 0;  // Guarded by news_mutex_.
   // Freed in reverse order: the queues before their client.
   ClientHandle client_{nullptr, ClientDeleter{nullptr}};
   QueueHandle main_queue_;

@@ -99,6 +99,7 @@ inline constexpr int kReadCommitted = 1;        // RD_KAFKA_ISOLATION_LEVEL_READ
 inline constexpr int64_t kOffsetLatest = -1;    // RD_KAFKA_OFFSET_SPEC_LATEST
 inline constexpr int64_t kOffsetEarliest = -2;  // RD_KAFKA_OFFSET_SPEC_EARLIEST
 
+using QueueCallback = void (*)(rd_kafka_t*, void* opaque);
 using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* opaque);
 
 // name, return type, parameters.
@@ -142,6 +143,7 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_queue_get_consumer, rd_kafka_queue_t*, (rd_kafka_t*))                                 \
   X(rd_kafka_queue_forward, void, (rd_kafka_queue_t*, rd_kafka_queue_t*))                          \
   X(rd_kafka_queue_yield, void, (rd_kafka_queue_t*))                                               \
+  X(rd_kafka_queue_cb_event_enable, void, (rd_kafka_queue_t*, QueueCallback, void*))               \
   X(rd_kafka_queue_poll, rd_kafka_event_t*, (rd_kafka_queue_t*, int))                              \
   X(rd_kafka_event_destroy, void, (rd_kafka_event_t*))                                             \
   X(rd_kafka_event_type, int, (const rd_kafka_event_t*))                                           \
