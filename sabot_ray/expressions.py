@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,18 @@ _LOGIC_HINT = (
     "filter: `and`, `or`, `not`, `in` and `bool()` do not work on columns; use &, |, ~ (with "
     "parentheses around each comparison) and .isin([...])"
 )
+_PARENTHESES_HINT = (
+    "filter: & and | bind more tightly than comparisons, and found a value where a comparison was "
+    'meant; put parentheses around each: (b["x"] > 1) & (b["y"] < 3)'
+)
+_NULL_HINT = (
+    "filter: a comparison with null is never true, so no row would be left; use "
+    'b["x"].is_null() or b["x"].is_valid()'
+)
+#: As Arrow prints expressions.
+_STRING_LITERAL = re.compile(r'"(?:\\.|[^"\\])*"')
+_NULL_COMPARISON = re.compile(r" (?:==|!=|<|<=|>|>=) null\[|\(null\[\S*\] (?:==|!=|<|<=|>|>=) ")
+_NESTED_FIELD = re.compile(r"FieldRef\.Nested\((?:FieldRef\.Name\([^)]*\) ?)+\)")
 
 
 class _NotTraceable(Exception):
@@ -45,38 +57,48 @@ class _TracedBatch:
 
 
 class _TracedColumn:
-    """A column whose struct fields can be reached by ``[]``, which pyarrow's expressions lack.
+    """A column, or what is computed from columns: what numpy and Python's logic can be kept off.
 
-    It also notes whether ``==`` or ``!=`` met it: on a real Arrow array these compare whole arrays.
+    Struct fields can be reached by ``[]``, which pyarrow's expressions lack. It also notes whether
+    ``==`` or ``!=`` met it: on a real Arrow array these compare whole arrays.
     """
 
-    def __init__(self, path: tuple[str, ...], seen: list[str]) -> None:
-        self._path = path
-        self._seen = seen
+    #: numpy's functions refuse it; a numpy scalar leaves its operators to `_TracedColumn`.
+    __array_ufunc__ = None
 
-    @property
-    def _expression(self) -> pc.Expression:
-        return pc.field(*self._path)
+    def __init__(
+        self, expression: pc.Expression, seen: list[str], path: tuple[str, ...] = ()
+    ) -> None:
+        self._expression = expression
+        self._seen = seen
+        # Empty for what is computed.
+        self._path = path
 
     def __getitem__(self, name: str) -> _TracedColumn:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not self._path:
             raise _NotTraceable
-        return _TracedColumn((*self._path, name), self._seen)
+        path = (*self._path, name)
+        return _TracedColumn(pc.field(*path), self._seen, path)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._expression, name)
+        method = getattr(self._expression, name)
+        return lambda *args, **options: self._of(method(*args, **options))
+
+    def _of(self, expression: pc.Expression) -> _TracedColumn:
+        return _TracedColumn(expression, self._seen)
 
     def __eq__(self, other: object) -> Any:
         self._seen.append("==")
-        return self._expression == _plain(other)
+        return self._of(self._expression == _plain(other))
 
     def __ne__(self, other: object) -> Any:
         self._seen.append("!=")
-        return self._expression != _plain(other)
+        return self._of(self._expression != _plain(other))
 
-    __hash__ = None  # type: ignore[assignment]  # a column is no value
+    def __invert__(self) -> Any:
+        return self._of(~self._expression)
 
     def __bool__(self) -> bool:
         raise ConfigError(_LOGIC_HINT)
@@ -84,8 +106,16 @@ class _TracedColumn:
     def __contains__(self, item: object) -> bool:
         raise ConfigError(_LOGIC_HINT)
 
-    def __invert__(self) -> Any:
-        return ~self._expression
+    def __hash__(self) -> int:
+        # What `in` asks for where the right side is a set or a dict.
+        raise ConfigError(_LOGIC_HINT)
+
+    def __iter__(self) -> Any:
+        raise _NotTraceable
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        # numpy would wrap it, and call bool() on what its comparisons give.
+        raise _NotTraceable
 
 
 def _plain(value: Any) -> Any:
@@ -98,37 +128,56 @@ def _add_operators() -> None:
         plain = name.rstrip("_")
 
         def forward(self: _TracedColumn, other: Any, function: Any = function) -> Any:
-            return function(self._expression, _plain(other))
+            return self._of(function(self._expression, _plain(other)))
 
         def reflected(self: _TracedColumn, other: Any, function: Any = function) -> Any:
-            return function(_plain(other), self._expression)
+            return self._of(function(pc.scalar(other), self._expression))
 
         setattr(_TracedColumn, f"__{plain}__", forward)
-        if plain not in ("lt", "le", "gt", "ge"):
+        if plain in ("add", "sub", "mul", "truediv"):
             setattr(_TracedColumn, f"__r{plain}__", reflected)
 
 
 _add_operators()
 
 
-def _is_logic_error(error: Exception) -> bool:
+def _refusal(error: Exception) -> ConfigError | None:
+    """Return what to tell of an error that expressions gave by themselves; None of any other."""
     text = str(error)
-    return (isinstance(error, ValueError) and "cannot be evaluated to python" in text) or (
-        # Not "object is not iterable", which a comprehension over a column gives.
-        isinstance(error, TypeError) and text.startswith("argument of type")
-    )
+    if isinstance(error, ValueError) and "cannot be evaluated to python" in text:
+        return ConfigError(_LOGIC_HINT)
+    if not isinstance(error, TypeError):
+        return None
+    if re.match(r"unsupported operand type\(s\) for [&|]: .*(Expression|_TracedColumn)'", text):
+        return ConfigError(_PARENTHESES_HINT)
+    # Not "object is not iterable", which a comprehension over a column gives.
+    if text.startswith("argument of type") or re.match(r"unhashable type: .*\.Expression'", text):
+        return ConfigError(_LOGIC_HINT)
+    return None
 
 
 def _attempt(predicate: Predicate, column: Callable[[str], Any]) -> pc.Expression | None:
     try:
         result = _plain(predicate(_TracedBatch(column)))
-    except ConfigError:
+    except (ConfigError, _NotTraceable):
         raise
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything on a stand-in
-        if _is_logic_error(error):
-            raise ConfigError(_LOGIC_HINT) from None
+        refusal = _refusal(error)
+        if refusal is not None:
+            raise refusal from None
         return None
     return result if isinstance(result, pc.Expression) else None
+
+
+def _trace_both_ways(predicate: Predicate, seen: list[str]) -> pc.Expression | None:
+    try:
+        expression = _attempt(predicate, lambda name: _TracedColumn(pc.field(name), seen, (name,)))
+        if expression is None:
+            # pyarrow's functions take plain fields only.
+            expression = _attempt(predicate, pc.field)
+    except _NotTraceable:
+        return None
+    return expression
 
 
 def trace(predicate: Predicate) -> pc.Expression | None:
@@ -146,21 +195,42 @@ def trace(predicate: Predicate) -> pc.Expression | None:
 
     Raises:
         ConfigError: The predicate uses ``and``, ``or``, ``not``, ``in`` or ``bool()`` on a column,
-            or compares one with ``==`` or ``!=`` next to something that cannot be traced: on a real
-            batch both would quietly mean something else.
+            compares one with null, which is never true, or with ``==`` or ``!=`` next to something
+            that cannot be traced: on a real batch this would quietly mean something else.
     """
-    # Plain fields first: pyarrow's functions take those only.
-    expression = _attempt(predicate, pc.field)
-    if expression is not None:
-        return expression
     seen: list[str] = []
-    expression = _attempt(predicate, lambda name: _TracedColumn((name,), seen))
-    if expression is None and seen:
+    expression = _trace_both_ways(predicate, seen)
+    if expression is not None:
+        return checked(expression)
+    if seen:
         raise ConfigError(
             f"filter: `{seen[0]}` on a column next to something that cannot be traced would "
             "compare the whole column; use pyarrow.compute.equal or not_equal there"
         )
+    return None
+
+
+def checked(expression: pc.Expression) -> pc.Expression:
+    """Return the expression, unless it compares with null.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if _NULL_COMPARISON.search(_STRING_LITERAL.sub("", str(expression))):
+        raise ConfigError(_NULL_HINT)
     return expression
+
+
+def describe(expression: pc.Expression) -> str:
+    """Return an expression as users write it, in one line: ``amount > 1000``, ``place.zip < 5``."""
+    text = _NESTED_FIELD.sub(lambda nested: ".".join(_field_names(nested[0])), str(expression))
+    text = " ".join(text.split())
+    # Arrow prints each comparison in parentheses, a call without.
+    return text[1:-1] if text.startswith("(") else text
+
+
+def _field_names(reference: str) -> list[str]:
+    return re.findall(r"FieldRef\.Name\((.*?)\)", reference)
 
 
 def columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
@@ -192,25 +262,37 @@ def _evaluates(expression: pc.Expression, schema: pa.Schema) -> bool:
 
 
 def _missing(path: list[str], schema: pa.Schema) -> ConfigError:
-    fields: Iterable[pa.Field[Any]] = schema
-    for name in path:
-        by_name = {field.name: field for field in fields}
-        if name not in by_name:
-            return unknown_column(name, by_name, "filter")
-        type_ = by_name[name].type
-        fields = type_.fields if pa.types.is_struct(type_) else ()
+    parent: pa.DataType = pa.struct(list(schema))
+    for depth, name in enumerate(path):
+        if not pa.types.is_struct(parent):
+            return ConfigError(f"filter: '{'.'.join(path[:depth])}' is {parent}, not a struct")
+        types = {field.name: field.type for field in parent.fields}
+        if name not in types:
+            return unknown_column(name, types, "filter")
+        parent = types[name]
     return ConfigError(f"filter: there is no column {'.'.join(path)}")
+
+
+def _one_row_of_nulls(schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
 
 
 def _check(expression: pc.Expression, schema: pa.Schema) -> None:
     try:
         _empty_mask(expression, schema)
+        # Only with a row is it seen that an expression looks at more than the row itself.
+        _one_row_of_nulls(schema).filter(expression)
     except pa.ArrowException as error:
         text = str(error).splitlines()[0]
         if "No match for FieldRef" in text:
             # "No match for FieldRef.Nested(FieldRef.Name(a) FieldRef.Name(b)) in a: ..."
-            path = re.findall(r"FieldRef\.Name\((.*?)\)", text.split(" in ", 1)[0])
-            raise _missing(path, schema) from None
+            raise _missing(_field_names(text.split(" in ", 1)[0]), schema) from None
+        shown = describe(expression)
+        if "non-scalar expression" in text:
+            raise ConfigError(
+                f"filter: the predicate {shown} looks at the whole column, as an aggregate does, "
+                "but batches are arbitrary pieces of it; tell of each row whether to keep it"
+            ) from None
         raise ConfigError(
-            f"filter: the predicate {expression} does not fit the columns: {text}"
+            f"filter: the predicate {shown} does not fit the columns: {text}"
         ) from None

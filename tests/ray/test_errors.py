@@ -139,7 +139,7 @@ def test_predicate_of_the_wrong_type_names_the_types(
 ) -> None:
     produce(topic, [{"id": 1, "name": "a"}])
 
-    with raises(ConfigError, "filter: the predicate (name > 5) does not fit the columns"):
+    with raises(ConfigError, "filter: the predicate name > 5 does not fit the columns"):
         read_topic(topic, end="latest").filter(lambda b: b["name"] > 5).count()
 
 
