@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot_ray.errors import ConfigError
-from sabot_ray.expressions import columns_of
+from sabot_ray.errors import ConfigError, SabotRayError
+from sabot_ray.expressions import columns_of, describe
 from sabot_ray.schema import check_columns
+from sabot_ray.types import TopicPartition
+
+_ARRAY_REMEDY = (
+    "columns are pyarrow arrays: use pyarrow.compute as pc, for example pc.greater(b['x'], 1) or "
+    "pc.starts_with(b['x'], 'a'), or convert them with .to_numpy() or .to_pandas()"
+)
+_SCALAR_REMEDY = "the values of a pyarrow array are scalars: .as_py() gives Python's value"
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
+    if isinstance(function, functools.partial):
+        function = function.func
+    # An object that can be called has no name of its own.
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name.rpartition("<locals>.")[2]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _type_name(value: object) -> str:
@@ -28,6 +46,9 @@ class FilterExpression:
 
     expression: pc.Expression
 
+    def __str__(self) -> str:
+        return f"filter({_shortened(describe(self.expression))})"
+
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows to keep."""
         return batch.filter(self.expression)
@@ -38,6 +59,9 @@ class FilterFunction:
     """Keeps the rows for which a function of the batch gives true; null counts as false."""
 
     function: Callable[[pa.RecordBatch], Any]
+
+    def __str__(self) -> str:
+        return f"filter({_name(self.function)})"
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows to keep.
@@ -75,6 +99,9 @@ class Map:
 
     function: Callable[[pa.RecordBatch], pa.RecordBatch]
 
+    def __str__(self) -> str:
+        return f"map({_name(self.function)})"
+
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the function's batch.
 
@@ -96,6 +123,9 @@ class Select:
 
     names: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"select({', '.join(map(repr, self.names))})"
+
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the named columns."""
         return batch.select(list(check_columns(self.names, batch.schema, "select")))
@@ -104,12 +134,86 @@ class Select:
 Operator = FilterExpression | FilterFunction | Map | Select
 
 
-def apply_all(operators: Iterable[Operator], batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Run a batch through the operators, in order; it stops early where no row is left."""
+class OperatorFailed(Exception):
+    """What an operator raised, with a note for whoever wrote its function.
+
+    Args:
+        error: The exception.
+        note: Which operator it was and on which records, its traceback, and the likely remedy.
+    """
+
+    def __init__(self, error: Exception, note: str) -> None:
+        super().__init__(error, note)
+        self.error = error
+        self.note = note
+
+
+def _note(operator: Operator, error: Exception, batch: pa.RecordBatch, where: str) -> str:
+    parts = [f"In .{operator} on {where}\n"]
+    frames = _users_frames(error.__traceback__)
+    if frames is not None:
+        parts += traceback.format_exception(type(error), error, frames)
+    return "".join(parts) + _remedy(error, batch)
+
+
+def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return what comes after this module's own frames; None where no Python code does."""
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    # pyarrow's own steps help nobody where it was called from here.
+    is_arrow = frames is not None and frames.tb_frame.f_code.co_filename.startswith("pyarrow/")
+    return None if is_arrow else frames
+
+
+def _remedy(error: Exception, batch: pa.RecordBatch) -> str:
+    if isinstance(error, AttributeError):
+        if isinstance(error.obj, pa.RecordBatch):
+            name = error.name if error.name in batch.schema.names else "name"
+            return f"a column of a batch is b[{name!r}] or b.column({name!r})"
+        if isinstance(error.obj, pa.Scalar):
+            return _SCALAR_REMEDY
+        if isinstance(error.obj, pa.Array):
+            return _ARRAY_REMEDY
+    if isinstance(error, TypeError) and "pyarrow.lib." in str(error):
+        return _SCALAR_REMEDY if "Scalar'" in str(error) else _ARRAY_REMEDY
+    if isinstance(error, KeyError) and "does not exist in schema" in str(error):
+        return f"the columns of the batch are {', '.join(map(repr, batch.schema.names))}"
+    return ""
+
+
+def apply_all(
+    operators: Iterable[Operator],
+    batch: pa.RecordBatch,
+    partition: TopicPartition,
+    start_offset: int,
+    next_offset: int,
+) -> pa.RecordBatch:
+    """Run a batch through the operators, in order; it stops early where no row is left.
+
+    Args:
+        operators: The operators.
+        batch: The batch.
+        partition: Where it comes from, for errors.
+        start_offset: First offset that it covers.
+        next_offset: The offset after the last that it covers.
+
+    Raises:
+        OperatorFailed: A user's function, or Arrow, raised an error.
+        ConfigError: A function returned what the operator has no use for.
+    """
     for operator in operators:
         if batch.num_rows == 0:
             break
-        batch = operator.apply(batch)
+        try:
+            batch = operator.apply(batch)
+        except SabotRayError:
+            raise
+        except Exception as error:
+            where = (
+                f"topic '{partition.topic}' partition {partition.partition}, "
+                f"offsets {start_offset} to {next_offset - 1}"
+            )
+            raise OperatorFailed(error, _note(operator, error, batch, where)) from error
     return batch
 
 

@@ -18,7 +18,7 @@ from ray import cloudpickle
 from sabot_ray.errors import ConfigError, ReaderFailed, SabotRayError
 from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
-from sabot_ray.runtime.operators import Operator, apply_all
+from sabot_ray.runtime.operators import Operator, OperatorFailed, apply_all
 from sabot_ray.types import SourceStats, TopicPartition
 
 #: How long a reader waits for a row before it answers with none, in seconds...
@@ -106,28 +106,30 @@ class Failure:
     Attributes:
         pickled: The exception; empty if it cannot be pickled.
         summary: Its type and text.
-        traceback: Where it was raised.
+        note: Where it was raised; it is added to an exception that is not ours.
         partition: What was being read; None if nothing was.
     """
 
     pickled: bytes
     summary: str
-    traceback: str
+    note: str
     partition: TopicPartition | None
 
     @classmethod
     def of(cls, error: Exception, partition: TopicPartition | None = None) -> Failure:
-        """Describe an exception."""
+        """Describe an exception; an `OperatorFailed` stands for the one that it carries."""
+        if isinstance(error, OperatorFailed):
+            note, error = error.note, error.error
+        else:
+            note = "In the reader:\n" + "".join(traceback.format_exception(error))
         try:
             pickled = cloudpickle.dumps(error)  # type: ignore[no-untyped-call]
         except Exception:  # noqa: BLE001 - a user's exception may hold anything
             pickled = b""
-        lines = traceback.format_exception(error)
-        summary = f"{type(error).__qualname__}: {error}"
-        return cls(pickled, summary, "".join(lines), partition)
+        return cls(pickled, f"{type(error).__qualname__}: {error}", note, partition)
 
     def to_error(self) -> Exception:
-        """Return the exception; one that is not ours has the reader's traceback as a note."""
+        """Return the exception; one that is not ours has a note of where it was raised."""
         try:
             error = cloudpickle.loads(self.pickled) if self.pickled else None
         except Exception:  # noqa: BLE001 - a user's exception may fail to be built
@@ -136,7 +138,7 @@ class Failure:
             return error
         if not isinstance(error, Exception):
             error = ReaderFailed(f"an error that cannot be pickled, in a reader: {self.summary}")
-        error.add_note(f"In the reader:\n{self.traceback}")
+        error.add_note(self.note)
         return error
 
 
@@ -303,7 +305,7 @@ class Reader:
                 return self._answer(min(self._partitions, key=_untold_since), None)
             if read is None:
                 self._enter("poll")
-                self._client.wait_for_news(seen, min(deadline, self._next_due()) - now)
+                self._client.wait_for_news(seen, min(deadline, self._next_due(now)) - now)
 
     def _take_turn(self) -> _Partition | None:
         """Return the partition whose turn it is; None if nothing is at hand."""
@@ -327,14 +329,15 @@ class Reader:
             read.due_at = now + self._linger_s
         return read.due_at <= now
 
-    def _next_due(self) -> float:
+    def _next_due(self, now: float) -> float:
         """Return when a partition that waits for more records may hand over those at hand."""
-        held = self._held
         return min(
             (
                 read.due_at
                 for read in self._partitions
-                if read.due_at is not None and read.assignment.partition not in held
+                if read.due_at is not None
+                and read.due_at > now
+                and read.assignment.partition not in self._held
             ),
             default=float("inf"),
         )
@@ -349,14 +352,16 @@ class Reader:
         plan = self._plan
         assert plan is not None
         self._reading = read.assignment.partition
+        start_offset = read.source.position()
         self._enter("poll")
         batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
+        next_offset = read.source.position()
         is_full = batch.num_rows >= plan.batch_size
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
         self._enter("operators")
-        batch = apply_all(plan.operators, batch)
-        if read.untold_since is None and read.source.position() != read.told_offset:
+        batch = apply_all(plan.operators, batch, self._reading, start_offset, next_offset)
+        if read.untold_since is None and next_offset != read.told_offset:
             read.untold_since = time.monotonic()
         return batch
 

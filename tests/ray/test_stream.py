@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -140,12 +141,38 @@ def test_map_that_returns_no_batch_is_an_error(read_topic: ReadTopic, transactio
         read_topic(transactions, end="latest").map(lambda b: b.to_pydict()).collect()
 
 
-def test_error_of_a_users_function_keeps_its_type(read_topic: ReadTopic, transactions: str) -> None:
+def test_error_of_a_users_function_keeps_its_type_and_tells_where(
+    read_topic: ReadTopic, topic: str, produce: Produce
+) -> None:
+    produce(topic, ROWS)
+
     def broken(batch: pa.RecordBatch) -> pa.RecordBatch:
         raise LookupError("no such rate")
 
-    with pytest.raises(LookupError, match="no such rate"):
-        read_topic(transactions, end="latest").map(broken).collect()
+    stream = read_topic(topic, end="latest", batch_size=10)
+    with pytest.raises(LookupError, match="no such rate") as caught:
+        # The batches before are emptied, and belong to the same range.
+        stream.filter(lambda b: b["id"] >= 20).map(broken).collect()
+
+    (note,) = caught.value.__notes__
+    lines = note.splitlines()
+    assert lines[0] == f"In .map(broken) on topic '{topic}' partition 0, offsets 20 to 29"
+    assert [line for line in lines if line.startswith("  File ")] == [lines[2]]
+    assert lines[2].endswith("in broken")
+
+
+def test_filter_takes_an_expression(read_topic: ReadTopic, transactions: str) -> None:
+    stream = read_topic(transactions, end="latest").filter(pc.field("amount") > 1000.0)
+
+    assert by_id(stream.collect()) == [row for row in ROWS if row["amount"] > 1000.0]
+
+
+def test_filter_with_numpy_runs_on_real_batches(read_topic: ReadTopic, transactions: str) -> None:
+    stream = read_topic(transactions, end="latest")
+
+    kept = stream.filter(lambda b: np.asarray(b["amount"]) > 1000.0).collect()
+
+    assert by_id(kept) == [row for row in ROWS if row["amount"] > 1000.0]
 
 
 def test_unknown_column_is_an_error_that_names_the_near_ones(
