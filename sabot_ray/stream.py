@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sabot_ray import runtime
 from sabot_ray.errors import ConfigError
-from sabot_ray.expressions import trace
+from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import End, Start
@@ -63,6 +64,8 @@ class Stream:
     """
 
     def __init__(self, options: SourceOptions, operators: tuple[Operator, ...] = ()) -> None:
+        if not isinstance(options, SourceOptions):
+            raise ConfigError("Stream: use Stream.from_kafka(bootstrap_servers, topic, ...)")
         self._options = options
         self._operators = operators
 
@@ -181,6 +184,11 @@ class Stream:
         )
         if stream_id is not None and group_id is None:
             raise ConfigError("stream_id names a stream within a group: pass group_id, too")
+        if not isinstance(ray_remote_args, Mapping | None):
+            raise ConfigError(
+                "ray_remote_args: expected a mapping of Ray's options, "
+                f"found {type(ray_remote_args).__name__}"
+            )
         check_number("batch_size", batch_size, 1)
         if readers is not None:
             check_number("readers", readers, 1)
@@ -244,7 +252,7 @@ class Stream:
 
     # Operators
 
-    def filter(self, predicate: Callable[[Any], Any]) -> Stream:
+    def filter(self, predicate: Callable[[Any], Any] | pc.Expression) -> Stream:
         """Keep the rows for which a predicate is true; null counts as false.
 
         A predicate over ``b["name"]`` with comparisons, arithmetic, ``&``, ``|``, ``~``,
@@ -253,15 +261,16 @@ class Stream:
         must return a boolean array.
 
         Args:
-            predicate: For example ``lambda b: b["amount"] > 1000.0``.
+            predicate: For example ``lambda b: b["amount"] > 1000.0``, or an expression:
+                ``pc.field("amount") > 1000.0``.
 
         Raises:
-            ConfigError: The predicate uses ``and``, ``or``, ``not`` or ``in`` on a column.
+            ConfigError: The predicate uses ``and``, ``or``, ``not`` or ``in`` on a column, or
+                compares one with None.
         """
-        if not callable(predicate):
-            raise ConfigError(
-                f"filter: expected a function of a batch, found {type(predicate).__name__}"
-            )
+        if isinstance(predicate, pc.Expression):
+            return self._with(FilterExpression(checked(predicate)))
+        _check_function("filter", predicate)
         expression = trace(predicate)
         if expression is None:
             return self._with(FilterFunction(predicate))
@@ -276,20 +285,21 @@ class Stream:
             function: Gets a `pyarrow.RecordBatch` with at least one row and returns one, with the
                 same schema every time.
         """
-        if not callable(function):
-            raise ConfigError(
-                f"map: expected a function of a batch, found {type(function).__name__}"
-            )
+        _check_function("map", function)
         return self._with(Map(function))
 
-    def select(self, *names: str) -> Stream:
+    def select(self, *names: str | Sequence[str]) -> Stream:
         """Keep the named columns, in this order; others are not even built by the decoder.
 
         Every document is validated all the same.
+
+        Args:
+            names: ``select("id", "amount")``, or one list of them.
         """
+        listed: Any = names[0] if len(names) == 1 and isinstance(names[0], list | tuple) else names
         # Whether the columns exist is known once there is a schema.
-        check_columns(names, pa.schema([(str(name), pa.null()) for name in names]), "select")
-        return self._with(Select(names))
+        known = pa.schema([(str(name), pa.null()) for name in listed])
+        return self._with(Select(check_columns(listed, known, "select")))
 
     def _with(self, operator: Operator) -> Stream:
         return Stream(self._options, (*self._operators, operator))
@@ -323,6 +333,7 @@ class Stream:
 
     def foreach(self, function: Callable[[pa.RecordBatch], object]) -> None:
         """Call a function in the driver with each batch, which is acknowledged when it returns."""
+        _check_function("foreach", function)
         for batch in self:
             function(batch)
 
@@ -381,6 +392,13 @@ class Stream:
                 f"{method}: the stream is continuous and would never return; pass end='latest' to "
                 "from_kafka"
             )
+
+
+def _check_function(method: str, function: object) -> None:
+    if not callable(function):
+        raise ConfigError(
+            f"{method}: expected a function of a batch, found {type(function).__name__}"
+        )
 
 
 def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -77,6 +77,7 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"batch_size": 0}, "batch_size: 0 is below the minimum 1"),
         ({"batch_size": "10"}, "batch_size: expected int, found str"),
         ({"linger_s": -1}, "linger_s: expected seconds from 0 to 60"),
+        ({"linger_s": True}, "linger_s: expected seconds from 0 to 60, found True"),
         ({"backend": "java"}, "backend: 'java' is not one of 'native', 'aiokafka', 'auto'"),
         ({"backend": "native", "use_cpp": False}, "contradicts use_cpp=False"),
         ({"metadata": ["_kafka_ofset"]}, "did you mean '_kafka_offset'"),
@@ -84,6 +85,7 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"schema": {"price": "intt64"}}, "price"),
         ({"ray_remote_args": {"max_restarts": 3}}, "'max_restarts' is managed by sabot_ray"),
         ({"ray_remote_args": {"lifetime": "detached"}}, "'lifetime' is managed by sabot_ray"),
+        ({"ray_remote_args": "x"}, "ray_remote_args: expected a mapping of Ray's options, found "),
         ({"ray_remote_args": {"num_cpu": 1}}, "ray_remote_args: Invalid option keyword num_cpu"),
     ],
 )
