@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from sabot_ray import runtime
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
-from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.config import KafkaConfig, check_setting_names
 from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.options import (
     check_number,
@@ -157,6 +158,8 @@ class Stream:
         """
         for name in kafka_settings.keys() & _NOT_YET:
             raise ConfigError(f"option '{name}' is not available yet")
+        options = inspect.signature(cls.from_kafka).parameters.keys() - {"kafka_settings"}
+        check_setting_names(kafka_settings, options)
         if isinstance(schema, str) and schema == "infer":
             raise ConfigError("schema='infer' is not available yet; without one it is inferred")
         if codec_type != "json":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -191,7 +191,21 @@ def _check_value(name: str, given: str, value: Any) -> Value:
     return value
 
 
-def _check_name(given: str) -> str:
+def check_setting_names(names: Iterable[str], options: Iterable[str]) -> None:
+    """Refuse names that are no settings a user may give.
+
+    Args:
+        names: The names.
+        options: What else may have been meant.
+
+    Raises:
+        ConfigError: A name is unknown (the near one is told) or managed by sabot_ray.
+    """
+    for name in names:
+        _check_name(name, options)
+
+
+def _check_name(given: str, options: Iterable[str] = ()) -> str:
     name = _kafka_name(given)
     if name in _SETTINGS:
         return name
@@ -199,10 +213,23 @@ def _check_name(given: str) -> str:
         raise ConfigError(f"setting '{given}' is managed by sabot_ray: {_MANAGED[name]}")
     if name.startswith(_SECURITY_PREFIXES):
         raise ConfigError(f"setting '{given}': TLS and SASL are not available yet")
-    known = [*_SETTINGS, *_ALIASES, *_MANAGED]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"unknown option or Kafka setting '{given}'{hint}")
+    raise ConfigError(f"unknown option or Kafka setting '{given}'{_hint(given, options)}")
+
+
+def _hint(given: str, options: Iterable[str]) -> str:
+    # An option replaces the setting that differs by the spelling only: group_id, group.id.
+    known = {_letters(name): name for name in (*_SETTINGS, *_ALIASES, *_MANAGED, *options)}
+    # Below, "consumer_timeout_ms" would be taken for "socket.timeout.ms".
+    near = difflib.get_close_matches(_letters(given), known, n=1, cutoff=0.76)
+    if not near:
+        return ""
+    name = known[near[0]]
+    managed = f" It is managed by sabot_ray: {_MANAGED[name]}" if name in _MANAGED else ""
+    return f"; did you mean '{name}'?{managed}"
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[._]", "", name).lower()
 
 
 def _check_servers(servers: Any) -> str:

@@ -59,7 +59,19 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
     ("options", "text"),
     [
         ({"fetch_min_byte": 1}, "'fetch_min_byte'; did you mean 'fetch.min.bytes'?"),
-        ({"batchsize": 1}, "unknown option or Kafka setting 'batchsize'"),
+        (
+            {"batchsize": 1},
+            "unknown option or Kafka setting 'batchsize'; did you mean 'batch_size'",
+        ),
+        ({"shema": {}}, "'shema'; did you mean 'schema'?"),
+        ({"ends": "latest"}, "'ends'; did you mean 'end'?"),
+        ({"metdata": True}, "'metdata'; did you mean 'metadata'?"),
+        ({"groupid": "g"}, "'groupid'; did you mean 'group_id'?"),
+        ({"auto_commit": False}, "'auto_commit'; did you mean 'enable.auto.commit'?"),
+        (
+            {"value_deserialiser": "json"},
+            "did you mean 'value.deserializer'? It is managed by sabot_ray: pass codec_type",
+        ),
         ({"fetch_min_bytes": "many"}, "setting 'fetch_min_bytes': expected int, found str"),
         ({"isolation_level": "serial"}, "'serial' is not one of 'read_committed'"),
         ({"group.id": "g"}, "setting 'group.id' is managed by sabot_ray: pass group_id"),

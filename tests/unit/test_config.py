@@ -9,7 +9,7 @@ import pytest
 
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka import config as config_module
-from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.config import KafkaConfig, check_setting_names
 
 
 def test_setting_is_known_in_both_spellings_and_by_its_alias() -> None:
@@ -58,6 +58,32 @@ def test_bootstrap_servers_that_are_none_are_refused(given: object) -> None:
 def test_wrong_value_is_refused(name: str, value: object, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         KafkaConfig("h:1", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("fetchminbytes", "; did you mean 'fetch.min.bytes'?"),
+        ("fetch.min.byte", "; did you mean 'fetch.min.bytes'?"),
+        (
+            "groupid",
+            "; did you mean 'group.id'? It is managed by sabot_ray: pass group_id",
+        ),
+        # Like "socket.timeout.ms", but by far not the same.
+        ("consumer_timeout_ms", ""),
+        ("num_partitions", ""),
+    ],
+)
+def test_unknown_setting_is_refused_with_the_near_one(given: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        KafkaConfig("h:1", **{given: 1})
+
+    assert str(refused.value) == f"unknown option or Kafka setting '{given}'{hint}"
+
+
+def test_setting_names_are_compared_with_further_options() -> None:
+    with pytest.raises(ConfigError, match=r"'groupid'; did you mean 'group_id'\?$"):
+        check_setting_names(["client_id", "groupid"], ["group_id"])
 
 
 def test_number_that_librdkafka_would_cut_is_refused() -> None:
