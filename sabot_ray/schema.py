@@ -51,6 +51,16 @@ _ALIASES: Final = (
 )
 _ZONED_TIMESTAMP: Final = re.compile(r"timestamp\[(s|ms|us|ns), *(?:tz=)?([^\s\]]+)\]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What Python, SQL and JSON call them -> the alias to use.
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("int", "integer", "long", "bigint"), "int64"),
+    **dict.fromkeys(("float", "number", "real"), "float64"),
+    **dict.fromkeys(("str", "text", "varchar"), "string"),
+    **dict.fromkeys(("bytes", "blob"), "binary"),
+    **dict.fromkeys(("datetime", "timestamp"), "timestamp[us, UTC]"),
+    "bool": "bool",
+}
+_NESTED_HINT: Final = "pass a pyarrow type, for example pa.list_(pa.string())"
 
 
 def is_json_text(field: pa.Field[Any]) -> bool:
@@ -68,7 +78,7 @@ def check_value_schema(schema: pa.Schema | Mapping[str, pa.DataType | str]) -> p
 
     Args:
         schema: A schema, or the type of each column by name: a pyarrow type or its name, for
-            example ``"int64"`` or ``"timestamp[us, UTC]"``.
+            example ``"int64"`` or ``"timestamp[us, UTC]"``. As in pyarrow, ``"float"`` is float32.
 
     Returns:
         The schema; metadata of fields is kept, metadata of the schema as a whole is not.
@@ -171,6 +181,11 @@ def _declared_field(name: Any, given: Any) -> pa.Field[Any]:
         raise ConfigError(f"schema: expected column names, found {type(name).__name__}")
     if isinstance(given, str):
         given = _type_for_alias(name, given)
+    if isinstance(given, type):
+        raise ConfigError(
+            f"schema: field ${path_step(name)}: expected a pyarrow type or its name, found the "
+            f"class {given.__name__}; {_type_hint(given.__name__)}"
+        )
     if not isinstance(given, pa.DataType):
         raise ConfigError(
             f"schema: field ${path_step(name)}: expected a pyarrow type or its name, "
@@ -187,12 +202,20 @@ def _type_for_alias(name: str, alias: str) -> pa.DataType:
     try:
         arrow_type: pa.DataType = of_zone(*zoned.groups()) if zoned else of_alias(alias)
     except ValueError:
-        near = difflib.get_close_matches(alias, _ALIASES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "pass a pyarrow type for nested ones"
         raise ConfigError(
-            f"schema: field ${path_step(name)}: '{alias}' is not the name of a type; {hint}"
+            f"schema: field ${path_step(name)}: '{alias}' is not the name of a type; "
+            f"{_type_hint(alias)}"
         ) from None
     return arrow_type
+
+
+def _type_hint(name: str) -> str:
+    other = _OTHER_NAMES.get(name.lower())
+    if other is not None:
+        return f"use '{other}'"
+    # "list<string>" looks like "string".
+    near = [] if "<" in name else difflib.get_close_matches(name, _ALIASES, n=1)
+    return f"did you mean '{near[0]}'?" if near else _NESTED_HINT
 
 
 def _check_fields(path: str, fields: list[pa.Field[Any]]) -> None:

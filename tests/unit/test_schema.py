@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,12 @@ AVAILABLE = (
 
 def test_check_value_schema_of_every_available_type_returns_it() -> None:
     assert check_value_schema(SCHEMA).equals(SCHEMA, check_metadata=True)
+
+
+def test_check_value_schema_takes_the_names_that_pyarrow_takes() -> None:
+    checked = check_value_schema({"a": "str", "b": "float", "c": "Int64"})
+
+    assert checked == pa.schema([("a", pa.string()), ("b", pa.float32()), ("c", pa.int64())])
 
 
 def test_check_value_schema_keeps_metadata_of_fields_only() -> None:
@@ -80,7 +87,33 @@ def _map(key: pa.DataType = pa.string(), item: Any = pa.int64(), **options: Any)
         ({}, "schema: it has no column; name at least one field of the values"),
         (pa.schema([]), "schema: it has no column; name at least one field of the values"),
         ({1: "int64"}, "schema: expected column names, found int"),
-        ({"a": int}, "schema: field $.a: expected a pyarrow type or its name, found type"),
+        ({"a": 5}, "schema: field $.a: expected a pyarrow type or its name, found int"),
+        *(
+            (
+                {"a": given},
+                "schema: field $.a: expected a pyarrow type or its name, found the class "
+                f"{given.__name__}; {hint}",
+            )
+            for given, hint in (
+                (int, "use 'int64'"),
+                (float, "use 'float64'"),
+                (str, "use 'string'"),
+                (bool, "use 'bool'"),
+                (datetime, "use 'timestamp[us, UTC]'"),
+                (list, "pass a pyarrow type, for example pa.list_(pa.string())"),
+            )
+        ),
+        *(
+            ({"a": given}, f"schema: field $.a: '{given}' is not the name of a type; {hint}")
+            for given, hint in (
+                ("int", "use 'int64'"),
+                ("Integer", "use 'int64'"),
+                ("text", "use 'string'"),
+                ("datetime", "use 'timestamp[us, UTC]'"),
+                ("intt64", "did you mean 'int64'?"),
+                ("list<string>", "pass a pyarrow type, for example pa.list_(pa.string())"),
+            )
+        ),
         (
             {"a b": "strng"},
             "schema: field $[\"a b\"]: 'strng' is not the name of a type; did you mean 'string'?",
@@ -88,7 +121,7 @@ def _map(key: pa.DataType = pa.string(), item: Any = pa.int64(), **options: Any)
         (
             {"a": "struct<x: int64>"},
             "schema: field $.a: 'struct<x: int64>' is not the name of a type; "
-            "pass a pyarrow type for nested ones",
+            "pass a pyarrow type, for example pa.list_(pa.string())",
         ),
         (
             {"_kafka_offset": "int64"},
