@@ -40,6 +40,9 @@ def info() -> None:
     """Show versions, and which backend runs here and why."""
     reason = native_load_error()
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    # A reason is read to its end.
+    table.add_column(overflow="fold")
     for name, value in _versions(reason is None):
         table.add_row(name, value)
     table.add_row("backend", "native" if reason is None else "aiokafka")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -39,15 +40,19 @@ _LOG_LEVELS: Final = (
 def _load_native() -> ModuleType:
     try:
         import confluent_kafka.cimpl
-
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"{error}; install confluent-kafka >= 2.13.2, which brings librdkafka"
+        ) from error
+    try:
         from sabot_ray import _native
     except ImportError as error:
-        remedy = (
-            "install a sabot-ray that was built with a C++ compiler"
-            if "_native" in str(error)
-            else "install confluent-kafka >= 2.13.2, which brings librdkafka"
-        )
-        raise BackendUnavailable(f"{error}; {remedy}") from error
+        is_missing = importlib.util.find_spec("sabot_ray._native") is None
+        reason = "this installation has no native module (a pure-Python build)"
+        raise BackendUnavailable(
+            f"{reason if is_missing else error}; install a sabot-ray that was built with a C++ "
+            "compiler"
+        ) from error
     _native.load_librdkafka(confluent_kafka.cimpl.__file__)
     return _native
 
