@@ -15,24 +15,32 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: .venv/.installed  ## Create .venv with everything, and build the native module into it
+setup: .venv/.installed .venv/.tools  ## Create .venv with everything, and build the native module into it
 
 .venv/bin/python:
+	@echo "creating .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
 
-.venv/.tools: pyproject.toml | .venv/bin/python
-	@$(BIN)/python -m pip install -q --group build --group test --group lint
+.venv/.build: pyproject.toml | .venv/bin/python
+	@echo "installing what builds the native module"
+	@$(BIN)/python -m pip install -q --group build
 	@touch $@
 
-.venv/.installed: .venv/.tools $(shell find native -type f -not -name '*.md')
+.venv/.installed: .venv/.build $(shell find native -type f -not -name '*.md')
+	@echo "building the native module, and installing what sabot_ray needs (the first time minutes)"
 	@$(BIN)/python -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+.venv/.tools: pyproject.toml | .venv/.installed
+	@echo "installing what tests and lints"
+	@$(BIN)/python -m pip install -q --group test --group lint
 	@touch $@
 
 servers: setup  ## Download the servers that tests and benchmarks use
 	@$(BIN)/python -m tests.servers
 
-demo: setup  ## Read an embedded Kafka on a local Ray: nothing else is needed
+demo: .venv/.installed  ## Read an embedded Kafka on a local Ray: nothing else is needed
 	@$(BIN)/sabot-ray demo
 
 test: setup servers test-native  ## Run all tests but the long fault injections
