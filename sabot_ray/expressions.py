@@ -1,35 +1,35 @@
-"""Traces a predicate like ``lambda b: b["amount"] > 1000.0`` into a pyarrow expression.
+"""Traces a function like ``lambda b: b["amount"] > 1000.0`` into a pyarrow expression.
 
-A traced predicate runs inside Arrow, and the columns that it needs are known before anything is
-read.
+What is traced runs inside Arrow, and the columns that it needs are known before anything is read.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import acero
 
 from sabot_ray.errors import ConfigError
-from sabot_ray.schema import unknown_column
+from sabot_ray.schema import no_column
 
-Predicate = Callable[[Any], Any]
+Traceable = Callable[[Any], Any]
 
 _LOGIC_HINT = (
-    "filter: `and`, `or`, `not`, `in` and `bool()` do not work on columns; use &, |, ~ (with "
+    "`and`, `or`, `not`, `in` and `bool()` do not work on columns; use &, |, ~ (with "
     "parentheses around each comparison) and .isin([...])"
 )
 _PARENTHESES_HINT = (
-    "filter: & and | bind more tightly than comparisons, and found a value where a comparison was "
+    "& and | bind more tightly than comparisons, and found a value where a comparison was "
     'meant; put parentheses around each: (b["x"] > 1) & (b["y"] < 3)'
 )
 _NULL_HINT = (
-    "filter: a comparison with null is never true, so no row would be left; use "
-    'b["x"].is_null() or b["x"].is_valid()'
+    'a comparison with null is never true, for no row; use b["x"].is_null() or b["x"].is_valid()'
 )
 #: As Arrow prints expressions.
 _STRING_LITERAL = re.compile(r'"(?:\\.|[^"\\])*"')
@@ -38,7 +38,7 @@ _NESTED_FIELD = re.compile(r"FieldRef\.Nested\((?:FieldRef\.Name\([^)]*\) ?)+\)"
 
 
 class _NotTraceable(Exception):
-    """The predicate does more with the batch than an expression can say."""
+    """The function does more with the batch than an expression can say."""
 
 
 class _TracedBatch:
@@ -156,9 +156,9 @@ def _refusal(error: Exception) -> ConfigError | None:
     return None
 
 
-def _attempt(predicate: Predicate, column: Callable[[str], Any]) -> pc.Expression | None:
+def _attempt(function: Traceable, column: Callable[[str], Any]) -> pc.Expression | None:
     try:
-        result = _plain(predicate(_TracedBatch(column)))
+        result = _plain(function(_TracedBatch(column)))
     except (ConfigError, _NotTraceable):
         raise
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything on a stand-in
@@ -169,55 +169,64 @@ def _attempt(predicate: Predicate, column: Callable[[str], Any]) -> pc.Expressio
     return result if isinstance(result, pc.Expression) else None
 
 
-def _trace_both_ways(predicate: Predicate, seen: list[str]) -> pc.Expression | None:
+def _trace_both_ways(function: Traceable, seen: list[str]) -> pc.Expression | None:
     try:
-        expression = _attempt(predicate, lambda name: _TracedColumn(pc.field(name), seen, (name,)))
+        expression = _attempt(function, lambda name: _TracedColumn(pc.field(name), seen, (name,)))
         if expression is None:
             # pyarrow's functions take plain fields only.
-            expression = _attempt(predicate, pc.field)
+            expression = _attempt(function, pc.field)
     except _NotTraceable:
         return None
     return expression
 
 
-def trace(predicate: Predicate) -> pc.Expression | None:
-    """Turn a predicate over a record batch into an expression, if it can be said as one.
+@contextmanager
+def _told_of(method: str) -> Iterator[None]:
+    """Begin the text of a ConfigError with the method that is to blame."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{method}: {error.message}") from None
+
+
+def trace(function: Traceable, method: str = "filter") -> pc.Expression | None:
+    """Turn a function of a record batch into an expression, if it can be said as one.
 
     Traced are ``b[name]``, nested ``b[name][field]``, comparisons, arithmetic, ``&``, ``|``, ``~``,
     the methods of `pyarrow.compute.Expression` (``isin``, ``is_null``, ...) and `pyarrow.compute`
-    functions. The predicate is called here and now: values that it captures are frozen.
+    functions. The function is called here and now: values that it captures are frozen.
 
     Args:
-        predicate: A function of one record batch.
+        function: A function of one record batch.
+        method: Who asks, for errors.
 
     Returns:
-        The expression; None if the predicate must be called with real batches.
+        The expression; None if the function must be called with real batches.
 
     Raises:
-        ConfigError: The predicate uses ``and``, ``or``, ``not``, ``in`` or ``bool()`` on a column,
+        ConfigError: The function uses ``and``, ``or``, ``not``, ``in`` or ``bool()`` on a column,
             compares one with null, which is never true, or with ``==`` or ``!=`` next to something
             that cannot be traced: on a real batch this would quietly mean something else.
     """
     seen: list[str] = []
-    expression = _trace_both_ways(predicate, seen)
-    if expression is not None:
-        return checked(expression)
-    if seen:
-        raise ConfigError(
-            f"filter: `{seen[0]}` on a column next to something that cannot be traced would "
-            "compare the whole column; use pyarrow.compute.equal or not_equal there"
-        )
-    return None
+    with _told_of(method):
+        expression = _trace_both_ways(function, seen)
+        if expression is None and seen:
+            raise ConfigError(
+                f"`{seen[0]}` on a column next to something that cannot be traced would compare "
+                "the whole column; use pyarrow.compute.equal or not_equal there"
+            )
+    return None if expression is None else checked(expression, method)
 
 
-def checked(expression: pc.Expression) -> pc.Expression:
+def checked(expression: pc.Expression, method: str = "filter") -> pc.Expression:
     """Return the expression, unless it compares with null.
 
     Raises:
         ConfigError: It does.
     """
     if _NULL_COMPARISON.search(_STRING_LITERAL.sub("", str(expression))):
-        raise ConfigError(_NULL_HINT)
+        raise ConfigError(f"{method}: {_NULL_HINT}")
     return expression
 
 
@@ -233,66 +242,97 @@ def _field_names(reference: str) -> list[str]:
     return re.findall(r"FieldRef\.Name\((.*?)\)", reference)
 
 
+def evaluate(expressions: Mapping[str, pc.Expression], rows: pa.RecordBatch | pa.Table) -> pa.Table:
+    """Compute a column of each expression, row by row."""
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    plan = acero.Declaration.from_sequence(
+        [
+            acero.Declaration("table_source", acero.TableSourceNodeOptions(table)),
+            acero.Declaration(
+                "project",
+                acero.ProjectNodeOptions(list(expressions.values()), list(expressions)),
+            ),
+        ]
+    )
+    # One thread keeps the order of the rows.
+    return plan.to_table(use_threads=False)
+
+
 def columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
-    """Return the names of the schema's columns that a boolean expression needs, in schema order.
+    """Return the names of the schema's columns that a predicate needs, in schema order.
 
     Raises:
         ConfigError: The expression uses a column that the schema lacks, does not fit the columns'
             types, or is not boolean.
     """
-    _check(expression, schema)
-    return tuple(
-        field.name
-        for index, field in enumerate(schema)
-        if not _evaluates(expression, schema.remove(index))
+    # filter() binds the expression against the schema; with no row it costs nothing more.
+    return _needed(
+        expression,
+        schema,
+        f"filter: the predicate {describe(expression)}",
+        lambda table: table.filter(expression),
     )
 
 
-def _empty_mask(expression: pc.Expression, schema: pa.Schema) -> None:
-    # filter() binds the expression against the schema; with no row it costs nothing more.
-    schema.empty_table().filter(expression)
+def columns_of_value(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
+    """Return the names of the schema's columns that a computed column needs, in schema order.
+
+    Raises:
+        ConfigError: The expression uses a column that the schema lacks, or does not fit the
+            columns' types.
+    """
+    return _needed(
+        expression,
+        schema,
+        f"with_columns: {describe(expression)}",
+        lambda table: evaluate({"x": expression}, table),
+    )
 
 
-def _evaluates(expression: pc.Expression, schema: pa.Schema) -> bool:
-    try:
-        _empty_mask(expression, schema)
-    except pa.ArrowException:
-        return False
-    return True
+def _needed(
+    expression: pc.Expression, schema: pa.Schema, what: str, run: Callable[[pa.Table], object]
+) -> tuple[str, ...]:
+    def runs_without(index: int) -> bool:
+        try:
+            run(schema.remove(index).empty_table())
+        except pa.ArrowException:
+            return False
+        return True
+
+    _check(schema, what, run)
+    return tuple(field.name for index, field in enumerate(schema) if not runs_without(index))
 
 
-def _missing(path: list[str], schema: pa.Schema) -> ConfigError:
+def _missing(path: list[str], schema: pa.Schema) -> str:
     parent: pa.DataType = pa.struct(list(schema))
     for depth, name in enumerate(path):
         if not pa.types.is_struct(parent):
-            return ConfigError(f"filter: '{'.'.join(path[:depth])}' is {parent}, not a struct")
+            return f"'{'.'.join(path[:depth])}' is {parent}, not a struct"
         types = {field.name: field.type for field in parent.fields}
         if name not in types:
-            return unknown_column(name, types, "filter")
+            return no_column(name, types)
         parent = types[name]
-    return ConfigError(f"filter: there is no column {'.'.join(path)}")
+    return f"there is no column {'.'.join(path)}"
 
 
 def _one_row_of_nulls(schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
 
 
-def _check(expression: pc.Expression, schema: pa.Schema) -> None:
+def _check(schema: pa.Schema, what: str, run: Callable[[pa.Table], object]) -> None:
     try:
-        _empty_mask(expression, schema)
+        run(schema.empty_table())
         # Only with a row is it seen that an expression looks at more than the row itself.
-        _one_row_of_nulls(schema).filter(expression)
+        run(_one_row_of_nulls(schema))
     except pa.ArrowException as error:
         text = str(error).splitlines()[0]
         if "No match for FieldRef" in text:
             # "No match for FieldRef.Nested(FieldRef.Name(a) FieldRef.Name(b)) in a: ..."
-            raise _missing(_field_names(text.split(" in ", 1)[0]), schema) from None
-        shown = describe(expression)
+            path = _field_names(text.split(" in ", 1)[0])
+            raise ConfigError(f"{what.partition(':')[0]}: {_missing(path, schema)}") from None
         if "non-scalar expression" in text:
             raise ConfigError(
-                f"filter: the predicate {shown} looks at the whole column, as an aggregate does, "
-                "but batches are arbitrary pieces of it; tell of each row whether to keep it"
+                f"{what} looks at the whole column, as an aggregate does, but batches are "
+                "arbitrary pieces of it; say what holds for each row by itself"
             ) from None
-        raise ConfigError(
-            f"filter: the predicate {shown} does not fit the columns: {text}"
-        ) from None
+        raise ConfigError(f"{what} does not fit the columns: {text}") from None

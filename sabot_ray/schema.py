@@ -115,13 +115,18 @@ def unknown_column(name: str, known: Iterable[str], where: str) -> ConfigError:
         known: The names that exist.
         where: What asked for it, for example ``"select"``.
     """
+    return ConfigError(f"{where}: {no_column(name, known)}")
+
+
+def no_column(name: str, known: Iterable[str]) -> str:
+    """Say that a column does not exist, with the near names."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
         hint = f"the columns are {', '.join(map(repr, known))}" if known else "there are none"
-    return ConfigError(f"{where}: there is no column '{name}'; {hint}")
+    return f"there is no column '{name}'; {hint}"
 
 
 def check_columns(names: Iterable[str], schema: pa.Schema, where: str) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -28,9 +29,11 @@ from sabot_ray.kafka.options import (
 from sabot_ray.runtime.operators import (
     FilterExpression,
     FilterFunction,
+    FlatMap,
     Map,
     Operator,
     Select,
+    WithColumns,
     needed_columns,
     output_schema,
 )
@@ -291,6 +294,47 @@ class Stream:
         _check_function("map", function)
         return self._with(Map(function))
 
+    def flat_map(self, function: Callable[[pa.RecordBatch], Iterable[pa.RecordBatch]]) -> Stream:
+        """Replace each batch by the batches that a function makes of it, in the reader actors.
+
+        Their rows arrive as one batch, or as none. After a failure the function may run again for
+        the same records.
+
+        Args:
+            function: Gets a `pyarrow.RecordBatch` with at least one row and returns any number of
+                them, for example by ``yield``, with the same schema every time.
+        """
+        _check_function("flat_map", function)
+        return self._with(FlatMap(function))
+
+    def with_columns(self, **expressions: Callable[[Any], Any] | pc.Expression) -> Stream:
+        """Add columns that are computed of others; one of a name that is there takes its place.
+
+        Args:
+            expressions: Name -> expression, or a function of a batch that becomes one, here and
+                now, as in `filter`: ``with_columns(net=lambda b: b["amount"] - b["fee"])``. All of
+                them see the columns as they were before.
+
+        Raises:
+            ConfigError: A function is none of what an expression can say; `map` takes those.
+        """
+        traced = {}
+        for name, given in expressions.items():
+            if isinstance(given, pc.Expression):
+                traced[name] = checked(given, "with_columns")
+                continue
+            _check_function(f"with_columns: {name}", given)
+            expression = trace(given, "with_columns")
+            if expression is None:
+                raise ConfigError(
+                    f"with_columns: what gives '{name}' cannot be said as an expression over the "
+                    'columns, like b["x"] * 2 or pyarrow.compute functions of them; use map'
+                )
+            traced[name] = expression
+        if not traced:
+            raise ConfigError("with_columns: name at least one column")
+        return self._with(WithColumns(traced))
+
     def select(self, *names: str | Sequence[str]) -> Stream:
         """Keep the named columns, in this order; others are not even built by the decoder.
 
@@ -323,6 +367,15 @@ class Stream:
         """Run the stream and yield its batches; see `StreamRun`."""
         with self.start() as run:
             yield from run
+
+    async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        """Run the stream and yield its batches; see `StreamRun.__aiter__`."""
+        run = await asyncio.to_thread(self.start)
+        try:
+            async for batch in run:
+                yield batch
+        finally:
+            await asyncio.to_thread(run.close)
 
     def refs(self) -> Iterator[BatchRef]:
         """Run the stream and yield references to its batches; see `StreamRun.refs`.

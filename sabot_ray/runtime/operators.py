@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray.errors import ConfigError, SabotRayError
-from sabot_ray.expressions import columns_of, describe
+from sabot_ray.expressions import columns_of, columns_of_value, describe, evaluate
 from sabot_ray.schema import check_columns
 from sabot_ray.types import TopicPartition
 
@@ -117,6 +117,75 @@ class Map:
         return mapped
 
 
+@dataclass(frozen=True, eq=False)
+class FlatMap:
+    """Replaces the batch by the batches that a function makes of it, one behind the other."""
+
+    function: Callable[[pa.RecordBatch], Iterable[pa.RecordBatch]]
+
+    def __str__(self) -> str:
+        return f"flat_map({_name(self.function)})"
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows of the function's batches.
+
+        Raises:
+            ConfigError: The function returned something else than record batches of one schema.
+        """
+        made = self.function(batch)
+        where = f"flat_map: {_name(self.function)}"
+        if isinstance(made, pa.RecordBatch) or not isinstance(made, Iterable):
+            raise ConfigError(
+                f"{where} returned a {_type_name(made)}; expected several pyarrow.RecordBatch, as "
+                "a list or a generator gives them"
+            )
+        batches = list(made)
+        for one in batches:
+            if not isinstance(one, pa.RecordBatch):
+                raise ConfigError(
+                    f"{where} gave a {_type_name(one)} among its batches; expected "
+                    "pyarrow.RecordBatch"
+                )
+            if one.schema != batches[0].schema:
+                raise ConfigError(
+                    f"{where} gave batches of different schemas:\n{batches[0].schema}\nand\n"
+                    f"{one.schema}"
+                )
+        if not any(one.num_rows for one in batches):
+            return batch.slice(0, 0)
+        [joined] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+        return joined
+
+
+@dataclass(frozen=True, eq=False)
+class WithColumns:
+    """Adds columns that expressions compute; one of a name that is there takes its place."""
+
+    expressions: Mapping[str, pc.Expression]
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={describe(e)}" for name, e in self.expressions.items())
+        return f"with_columns({_shortened(shown)})"
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the batch with the columns."""
+        computed = evaluate(self.expressions, batch)
+        schema = self.schema(batch.schema)
+        return pa.RecordBatch.from_arrays(
+            [
+                computed[name].combine_chunks() if name in self.expressions else batch[name]
+                for name in schema.names
+            ],
+            schema=schema,
+        )
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """Return the schema of what `apply` makes of batches of a schema."""
+        computed = evaluate(self.expressions, schema.empty_table()).schema
+        kept = [computed.field(f.name) if f.name in computed.names else f for f in schema]
+        return pa.schema([*kept, *(f for f in computed if f.name not in schema.names)])
+
+
 @dataclass(frozen=True)
 class Select:
     """Keeps the named columns, in the order of the names."""
@@ -131,7 +200,7 @@ class Select:
         return batch.select(list(check_columns(self.names, batch.schema, "select")))
 
 
-Operator = FilterExpression | FilterFunction | Map | Select
+Operator = FilterExpression | FilterFunction | Map | FlatMap | WithColumns | Select
 
 
 class OperatorFailed(Exception):
@@ -225,20 +294,27 @@ def needed_columns(operators: Sequence[Operator], schema: pa.Schema) -> tuple[st
             columns' types.
     """
     needed: set[str] = set()
+    # Columns that were computed on the way: not the source's, whatever their names.
+    computed: set[str] = set()
     known = schema
     for operator in operators:
         match operator:
             case FilterExpression(expression):
-                needed.update(columns_of(expression, known))
+                needed.update(set(columns_of(expression, known)) - computed)
+            case WithColumns(expressions):
+                for expression in expressions.values():
+                    needed.update(set(columns_of_value(expression, known)) - computed)
+                computed |= expressions.keys()
+                known = operator.schema(known)
             case Select(names):
                 check_columns(names, known, "select")
                 known = pa.schema([known.field(name) for name in names])
-            case FilterFunction() | Map():
+            case FilterFunction() | Map() | FlatMap():
                 # What a function looks at is not known: it gets every column there is.
-                needed.update(known.names)
-                if isinstance(operator, Map):
+                needed.update(set(known.names) - computed)
+                if not isinstance(operator, FilterFunction):
                     return _in_order(needed, schema)
-    return _in_order(needed | set(known.names), schema)
+    return _in_order(needed | (set(known.names) - computed), schema)
 
 
 def _in_order(names: set[str], schema: pa.Schema) -> tuple[str, ...]:
@@ -246,10 +322,13 @@ def _in_order(names: set[str], schema: pa.Schema) -> tuple[str, ...]:
 
 
 def output_schema(operators: Sequence[Operator], schema: pa.Schema) -> pa.Schema | None:
-    """Return the schema of the resulting batches; None behind a `Map`: its result is not known."""
+    """Return the schema of the resulting batches; None behind a user's map: it is not known."""
     for operator in operators:
-        if isinstance(operator, Map):
-            return None
-        if isinstance(operator, Select):
-            schema = pa.schema([schema.field(name) for name in operator.names])
+        match operator:
+            case Map() | FlatMap():
+                return None
+            case WithColumns():
+                schema = operator.schema(schema)
+            case Select(names):
+                schema = pa.schema([schema.field(name) for name in names])
     return schema

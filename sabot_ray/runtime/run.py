@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +120,8 @@ class StreamRun:
         self._store = plan.store
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self._state = "RUNNING"
+        # Asked for by a task that is cancelled, of the thread that iterates.
+        self._cancelled = False
         self._signals = StopSignals()
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         budget = options.max_in_flight_bytes or int(resources.get("object_store_memory", 2**30) / 4)
@@ -154,7 +158,7 @@ class StreamRun:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Generator[pa.RecordBatch]:
         """Yield the batches, in offset order within a partition.
 
         Raises:
@@ -162,6 +166,26 @@ class StreamRun:
             KeyboardInterrupt: Ctrl-C came; the batches whose body was finished are committed.
         """
         return self._deliveries(self._coordinator.fetch, lambda _routed, batch: batch, True)
+
+    async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        """Yield the batches as ``for`` does, without blocking the event loop.
+
+        A task that is cancelled, as Ctrl-C does under `asyncio.run`, leaves its current batch
+        un-acknowledged. SIGTERM is left to the program.
+        """
+        loop = asyncio.get_running_loop()
+        batches = iter(self)
+        executor = ThreadPoolExecutor(1, "sabot_ray-iteration")
+        try:
+            while True:
+                batch = await loop.run_in_executor(executor, next, batches, None)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            self._cancelled = True
+            executor.submit(batches.close)
+            await loop.run_in_executor(None, executor.shutdown)
 
     def refs(self) -> Iterator[BatchRef]:
         """Yield references instead of batches: large ones do not pass the driver.
@@ -269,7 +293,7 @@ class StreamRun:
         take: Callable[[RoutedBatch], Any],
         present: Callable[[RoutedBatch, Any], Any],
         acknowledge: bool,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         self._check_open()
         with self._signals as signals, RunProgress(self._coordinator.progress) as shown:
             try:
@@ -302,6 +326,8 @@ class StreamRun:
     def _routed(self, signals: StopSignals, shown: RunProgress) -> Iterator[RoutedBatch]:
         """Yield what has rows, and count what has none as done, until the end or a signal."""
         while signals.received is None and self._state != "CLOSED":
+            if self._cancelled:
+                return
             if self._committer is not None:
                 self._committer.check()
             if self._discovery is not None and (added := self._discovery.take()):

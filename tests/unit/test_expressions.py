@@ -139,7 +139,7 @@ def test_comparison_with_null_is_refused_with_the_remedy(
         trace(predicate)
 
     assert str(refused.value) == (
-        "filter: a comparison with null is never true, so no row would be left; use "
+        "filter: a comparison with null is never true, for no row; use "
         'b["x"].is_null() or b["x"].is_valid()'
     )
 
