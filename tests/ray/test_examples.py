@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sabot_ray.testing import EmbeddedKafka
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +30,19 @@ def test_quickstart_prints_the_rows_over_the_threshold(environment: dict[str, st
         assert f"{{'id': {number}, 'amount': {250.0 * number}}}" in output
     assert "'id': 4" not in output
     assert output.endswith("left for a second run: 0 rows\n")
+
+
+def test_readme_snippet_of_a_run_by_hand_runs_as_shown(environment: dict[str, str]) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = [snippet for snippet in snippets if "a run by hand" in snippet]
+    with EmbeddedKafka(partitions=2) as kafka:
+        kafka.produce("transactions", [{"id": n, "amount": 250.0 * n} for n in range(10)])
+        snippet = snippet.replace("localhost:9092", kafka.bootstrap_servers)
+        output = run(environment, sys.executable, "-c", snippet)
+
+    partitions = re.findall(r"│ transactions\[\d\] │ +(\d+) │", output)
+    assert len(partitions) == 2
+    assert sum(map(int, partitions)) == 10
 
 
 @pytest.mark.parametrize("option", [(), ("--aiokafka",)])
