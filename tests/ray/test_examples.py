@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sabot_ray.testing import EmbeddedKafka
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def run(environment: dict[str, str], *command: str) -> str:
     """Run a command; return what it printed, fail with all of it otherwise."""
     finished = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
@@ -43,6 +44,28 @@ def test_readme_snippet_of_a_run_by_hand_runs_as_shown(environment: dict[str, st
     partitions = re.findall(r"│ transactions\[\d\] │ +(\d+) │", output)
     assert len(partitions) == 2
     assert sum(map(int, partitions)) == 10
+
+
+def test_many_topics_counts_the_rows_of_both(environment: dict[str, str]) -> None:
+    output = run(environment, sys.executable, "examples/many_topics.py")
+
+    assert "orders-eu: 60 rows\norders-us: 60 rows\n" in output
+    assert "orders-eu partition 0 from offset 5: " in output
+
+
+def test_columns_prints_the_rows_of_one_currency_after_the_other(
+    environment: dict[str, str],
+) -> None:
+    output = run(environment, sys.executable, "examples/columns.py")
+
+    assert output.endswith("EUR   9.50\nEUR  29.50\nEUR  49.50\nUSD  19.50\nUSD  39.50\n")
+
+
+def test_cluster_file_is_one_that_ray_up_takes() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(prepare_config(config))
 
 
 @pytest.mark.parametrize("option", [(), ("--aiokafka",)])
