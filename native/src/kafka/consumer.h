@@ -59,8 +59,8 @@ class Consumer {
   // The partition's own queue: its records never pass the consumer's common one. Call it before
   // `Assign`, or first records go astray.
   Result<QueueHandle> OpenQueue(const std::string& topic, int32_t partition);
-  // From now on `news` is told when the queue, which was empty, is not any more; null: nobody is. It
-  // outlives the queue's fetching.
+  // From now on `news` is told when the queue, which was empty, is not any more; null: nobody is.
+  // It outlives the queue's fetching.
   void Watch(rd_kafka_queue_t* queue, QueueNews* news);
   // How often any watched queue has told news, or somebody has called `Wake`.
   uint64_t news_count();
