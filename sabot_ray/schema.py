@@ -37,7 +37,8 @@ METADATA_FIELDS: dict[str, pa.Field[Any]] = {
 RESERVED_PREFIX: Final = "_kafka_"
 
 _AVAILABLE: Final = (
-    "bool, int8 to int64, uint8 to uint64, float32, float64, string, binary, timestamp, struct, "
+    "bool, int8 to int64, uint8 to uint64, float32, float64, decimal128, decimal256, string, "
+    "binary, timestamp, date32, date64, time32, time64, duration, dictionaries of these, struct, "
     "list, map<string, T>"
 )
 _ALIASES: Final = (
@@ -47,9 +48,18 @@ _ALIASES: Final = (
     "float64",
     "string",
     "binary",
-    *(f"timestamp[{unit}]" for unit in ("s", "ms", "us", "ns")),
+    "date32",
+    "date64",
+    "time32[s]",
+    "time32[ms]",
+    "time64[us]",
+    "time64[ns]",
+    *(f"{name}[{unit}]" for name in ("timestamp", "duration") for unit in ("s", "ms", "us", "ns")),
+    "decimal128(10, 2)",
+    "decimal256(40, 2)",
 )
 _ZONED_TIMESTAMP: Final = re.compile(r"timestamp\[(s|ms|us|ns), *(?:tz=)?([^\s\]]+)\]")
+_DECIMAL: Final = re.compile(r"(decimal128|decimal256)\(([0-9]+), *(-?[0-9]+)\)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What Python, SQL and JSON call them -> the alias to use.
 _OTHER_NAMES: Final = {
@@ -175,6 +185,11 @@ def batch_schema(value_schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
     return pa.schema([known[name] for name in names])
 
 
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch without rows; unlike `pyarrow.array`, for any type of a dictionary, too."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
 def _check_unique(names: Iterable[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -204,8 +219,13 @@ def _type_for_alias(name: str, alias: str) -> pa.DataType:
     of_zone: Any = pa.timestamp
     of_alias: Any = pa.type_for_alias
     zoned = _ZONED_TIMESTAMP.fullmatch(alias)
+    decimal = _DECIMAL.fullmatch(alias)
+    arrow_type: pa.DataType
     try:
-        arrow_type: pa.DataType = of_zone(*zoned.groups()) if zoned else of_alias(alias)
+        if decimal:
+            arrow_type = getattr(pa, decimal[1])(int(decimal[2]), int(decimal[3]))
+        else:
+            arrow_type = of_zone(*zoned.groups()) if zoned else of_alias(alias)
     except ValueError:
         raise ConfigError(
             f"schema: field ${path_step(name)}: '{alias}' is not the name of a type; "
@@ -269,10 +289,42 @@ def _check_field(path: str, field: pa.Field[Any]) -> None:
                 "declare the map without keys_sorted"
             )
         _check_field(f"{path}[]", arrow_type.item_field)
-    elif not (
+    elif pa.types.is_dictionary(arrow_type):
+        _check_dictionary(path, arrow_type)
+    else:
+        _check_flat_type(path, arrow_type)
+
+
+def _check_dictionary(path: str, arrow_type: Any) -> None:
+    _check_flat_type(path, arrow_type.value_type)
+    if arrow_type.index_type.bit_width < 32:
+        raise ConfigError(
+            f"schema: field {path}: a batch may hold more different values than "
+            f"{arrow_type.index_type} can count; declare the dictionary with int32 indices"
+        )
+    if arrow_type.ordered:
+        raise ConfigError(
+            f"schema: field {path}: the values of a dictionary come in the order of the records; "
+            "declare it without ordered"
+        )
+
+
+def _check_flat_type(path: str, arrow_type: Any) -> None:
+    if pa.types.is_decimal(arrow_type) and arrow_type.scale > arrow_type.precision:
+        # pyarrow itself makes no such array of Python's decimals.
+        raise ConfigError(
+            f"schema: field {path}: the scale of {arrow_type} is beyond its precision; declare "
+            "more digits"
+        )
+    if not (
         pa.types.is_boolean(arrow_type)
         or pa.types.is_integer(arrow_type)
         or arrow_type in (pa.float32(), pa.float64(), pa.string(), pa.binary())
+        or pa.types.is_decimal128(arrow_type)
+        or pa.types.is_decimal256(arrow_type)
+        or pa.types.is_date(arrow_type)
+        or pa.types.is_time(arrow_type)
+        or pa.types.is_duration(arrow_type)
         or pa.types.is_timestamp(arrow_type)
     ):
         raise ConfigError(

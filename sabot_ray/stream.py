@@ -40,7 +40,13 @@ from sabot_ray.runtime.operators import (
 from sabot_ray.runtime.plan import SourceOptions, resolve_schema, source_schema
 from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import BatchRef, StreamRun
-from sabot_ray.schema import METADATA_FIELDS, check_columns, check_value_schema, unknown_column
+from sabot_ray.schema import (
+    METADATA_FIELDS,
+    check_columns,
+    check_value_schema,
+    empty_batch,
+    unknown_column,
+)
 
 #: Options of the full design that are not built yet.
 _NOT_YET = frozenset(
@@ -463,7 +469,7 @@ def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _no_rows(run: StreamRun) -> pa.RecordBatch:
     # A map that never saw a row gives columns that nobody knows.
-    return pa.RecordBatch.from_pylist([], run.schema or pa.schema([]))
+    return empty_batch(run.schema or pa.schema([]))
 
 
 def _metadata_columns(metadata: bool | Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from libcpp.vector cimport vector
 
 import pyarrow as pa
 
+from sabot_ray.codecs.dictionaries import encode_batch, plain_schema
 from sabot_ray.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -278,9 +279,11 @@ def versions() -> dict[str, str]:
 # --- batches -------------------------------------------------------------------------------------
 
 
-cdef object _import_batch(ArrowArray* array, object schema):
+cdef object _import_batch(ArrowArray* array, object plain, object schema):
+    """Take over a batch; ``plain`` is the `plain_schema` of ``schema``."""
     # Not by the capsules: importing the schema with it would rename the fields of maps.
-    return pa.RecordBatch._import_from_c(<uintptr_t>array, schema)
+    batch = pa.RecordBatch._import_from_c(<uintptr_t>array, plain)
+    return batch if plain is schema else encode_batch(batch, schema)
 
 
 cdef const ArrowSchema* _schema_pointer(object capsule) except NULL:
@@ -413,6 +416,7 @@ cdef class PartitionPipeline:
 
     cdef unique_ptr[CppPartitionPipeline] _pipeline
     cdef readonly object schema
+    cdef object _plain_schema
     cdef str _topic
     cdef int _partition
 
@@ -436,6 +440,7 @@ cdef class PartitionPipeline:
         await_backlog: bool,
     ) -> None:
         self.schema = schema
+        self._plain_schema = plain_schema(schema)
         self._topic = topic
         self._partition = partition
         capsule = value_schema.__arrow_c_schema__()
@@ -482,7 +487,7 @@ cdef class PartitionPipeline:
                 status = deref(self._pipeline).Poll(rows, milliseconds(slice_ms), &array)
             if not status.ok():
                 raise _error(status, self._topic, self._partition)
-            batch = _import_batch(&array, self.schema)
+            batch = _import_batch(&array, self._plain_schema, self.schema)
             if (
                 batch.num_rows
                 or left_ms == 0
@@ -597,4 +602,5 @@ def decode_json(
                 break
     cdef ArrowArray array
     deref(batch).Export(&array)
-    return _import_batch(&array, schema), rejected, _counts(deref(batch).decoder().UnknownFields())
+    rows = _import_batch(&array, plain_schema(schema), schema)
+    return rows, rejected, _counts(deref(batch).decoder().UnknownFields())

@@ -29,6 +29,19 @@ inline Field TimestampField(std::string name, TimeUnit unit, bool has_zone) {
   return field;
 }
 
+inline Field UnitField(std::string name, TypeId type, TimeUnit unit) {
+  Field field = MakeField(std::move(name), type);
+  field.unit = unit;
+  return field;
+}
+
+inline Field DecimalField(std::string name, TypeId type, int32_t precision, int32_t scale) {
+  Field field = MakeField(std::move(name), type);
+  field.precision = precision;
+  field.scale = scale;
+  return field;
+}
+
 inline Field JsonTextField(std::string name) {
   Field field = MakeField(std::move(name), TypeId::kString);
   field.json_text = true;
@@ -47,6 +60,14 @@ inline bool ReadBit(const void* buffer, int64_t index) {
   return ((static_cast<const uint8_t*>(buffer)[index >> 3] >> (index & 7)) & 1) != 0;
 }
 
+// A decimal's words in hexadecimal, the most significant one first.
+template <typename Decimal>
+void WriteWords(const Decimal& value, std::ostream& out) {
+  for (size_t word = value.size(); word-- > 0;) {
+    out << std::hex << value[word] << std::dec << (word == 0 ? "" : ":");
+  }
+}
+
 inline void WriteValue(const Field& field, const ArrowArray& array, int64_t row,
                        std::ostream& out) {
   if (array.buffers[0] != nullptr && !ReadBit(array.buffers[0], row)) {
@@ -63,9 +84,14 @@ inline void WriteValue(const Field& field, const ArrowArray& array, int64_t row,
     case TypeId::kInt16:
       return write_number(int16_t{});
     case TypeId::kInt32:
+    case TypeId::kDate32:
+    case TypeId::kTime32:
       return write_number(int32_t{});
     case TypeId::kInt64:
     case TypeId::kTimestamp:
+    case TypeId::kDate64:
+    case TypeId::kTime64:
+    case TypeId::kDuration:
       return write_number(int64_t{});
     case TypeId::kUInt8:
       return write_number(uint8_t{});
@@ -79,6 +105,10 @@ inline void WriteValue(const Field& field, const ArrowArray& array, int64_t row,
       return write_number(float{});
     case TypeId::kFloat64:
       return write_number(double{});
+    case TypeId::kDecimal128:
+      return WriteWords(ReadValue<Decimal128>(array.buffers[1], row), out);
+    case TypeId::kDecimal256:
+      return WriteWords(ReadValue<Decimal256>(array.buffers[1], row), out);
     default:
       break;
   }

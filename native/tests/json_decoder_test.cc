@@ -9,9 +9,11 @@ namespace sabot {
 namespace {
 
 using testing::ColumnText;
+using testing::DecimalField;
 using testing::JsonTextField;
 using testing::MakeField;
 using testing::TimestampField;
+using testing::UnitField;
 
 // A decoder with a column for each field.
 class Columns {
@@ -72,6 +74,11 @@ std::vector<Field> ManyFields() {
       JsonTextField("j"),
       TimestampField("t", TimeUnit::kMillisecond, true),
       MakeField("bin", TypeId::kBinary),
+      MakeField("d", TypeId::kDate32),
+      UnitField("tm", TypeId::kTime64, TimeUnit::kMicrosecond),
+      UnitField("du", TypeId::kDuration, TimeUnit::kNanosecond),
+      DecimalField("dec", TypeId::kDecimal128, 5, 2),
+      DecimalField("wide", TypeId::kDecimal256, 40, 0),
       MakeField("o", TypeId::kStruct,
                 {MakeField("x", TypeId::kInt8),
                  MakeField("l", TypeId::kList, {MakeField("item", TypeId::kString)})}),
@@ -83,9 +90,11 @@ std::vector<Field> ManyFields() {
 
 constexpr std::string_view kOrdinary =
     R"({"i":-7,"f":2.5,"s":"é","b":true,"j":{"a":[1, "x"]},"t":"1970-01-01T00:00:01Z",)"
-    R"("bin":"TWFu","o":{"x":1,"l":["p",null,"q"]},"m":{"k":1,"n":2}})";
+    R"("bin":"TWFu","d":"1970-01-03","tm":"00:00:01","du":-5,"dec":2.55,"wide":"-1","o":{"x":1,"l":["p",null,"q"]},"m":{"k":1,"n":2}})";
 constexpr std::string_view kOrdinaryRow =
-    R"(-7 | 2.5 | "é" | true | "{"a":[1,"x"]}" | 1000 | "Man" | {x:1,l:["p",null,"q"]} |)"
+    R"(-7 | 2.5 | "é" | true | "{"a":[1,"x"]}" | 1000 | "Man" | 2 | 1000000 | -5 | 0:ff |)"
+    R"( ffffffffffffffff:ffffffffffffffff:ffffffffffffffff:ffffffffffffffff |)"
+    R"( {x:1,l:["p",null,"q"]} |)"
     R"( [{key:"k",value:1},{key:"n",value:2}])";
 
 TEST(DecodeOrdinaryDocumentFillsEveryColumn) {
@@ -223,6 +232,19 @@ TEST(DecodeUnfitDocumentsNamesTheFirstField) {
   EXPECT_EQ(columns.Decode(R"({"t":"1970-01-01T00:00:01.0001Z"})"),
             "$.t: finer than timestamp[ms]");
   EXPECT_EQ(columns.Decode(R"({"bin":"x"})"), "$.bin: not canonical base64");
+  EXPECT_EQ(columns.Decode(R"({"d":"1970-01-32"})"), "$.d: not a date YYYY-MM-DD");
+  EXPECT_EQ(columns.Decode(R"({"d":1})"), "$.d: expected a string, found a number");
+  EXPECT_EQ(columns.Decode(R"({"tm":"24:00:00"})"), "$.tm: not a time hh:mm:ss[.fraction]");
+  EXPECT_EQ(columns.Decode(R"({"tm":"00:00:00.0000001"})"), "$.tm: finer than time64[us]");
+  EXPECT_EQ(columns.Decode(R"({"du":9223372036854775808})"), "$.du: out of range for duration[ns]");
+  EXPECT_EQ(columns.Decode(R"({"dec":1.001})"), "$.dec: finer than decimal128(5, 2)");
+  EXPECT_EQ(columns.Decode(R"({"dec":"1000"})"), "$.dec: out of range for decimal128(5, 2)");
+  EXPECT_EQ(columns.Decode(R"({"dec":"1,5"})"), "$.dec: not a decimal number");
+  EXPECT_EQ(columns.Decode(R"({"dec":false})"),
+            "$.dec: expected a number or a string, found a boolean");
+  EXPECT_EQ(columns.Decode(R"({"dec":1.})"), "$: malformed JSON");
+  EXPECT_EQ(columns.Decode(R"({"wide":[]})"),
+            "$.wide: expected a number or a string, found an array");
   EXPECT_EQ(columns.Decode(R"({"o":[]})"), "$.o: expected an object, found an array");
   EXPECT_EQ(columns.Decode(R"({"o":{"x":-129}})"), "$.o.x: out of range for int8");
   EXPECT_EQ(columns.Decode(R"({"o":{"l":["a",1]}})"),

@@ -1,26 +1,53 @@
 #include "codec/text_formats.h"
 
+#include <sstream>
 #include <string>
 
+#include "arrow_text.h"
 #include "testing.h"
 
 namespace sabot {
 namespace {
 
-std::string Timestamp(std::string_view text, TimeUnit unit = TimeUnit::kMicrosecond,
-                      bool has_zone = true) {
-  int64_t value;
-  switch (ParseTimestamp(text, unit, has_zone, &value)) {
-    case TimestampResult::kOk:
-      return std::to_string(value);
-    case TimestampResult::kMalformed:
+std::string Verdict(FormatResult result, const std::string& value) {
+  switch (result) {
+    case FormatResult::kOk:
+      return value;
+    case FormatResult::kMalformed:
       return "malformed";
-    case TimestampResult::kTooFine:
+    case FormatResult::kTooFine:
       return "too fine";
-    case TimestampResult::kOutOfRange:
+    case FormatResult::kOutOfRange:
       return "out of range";
   }
   return "";
+}
+
+std::string Timestamp(std::string_view text, TimeUnit unit = TimeUnit::kMicrosecond,
+                      bool has_zone = true) {
+  int64_t value = 0;
+  const FormatResult result = ParseTimestamp(text, unit, has_zone, &value);
+  return Verdict(result, std::to_string(value));
+}
+
+std::string Date(std::string_view text) {
+  int64_t days = 0;
+  const FormatResult result = ParseDate(text, &days);
+  return Verdict(result, std::to_string(days));
+}
+
+std::string Time(std::string_view text, TimeUnit unit = TimeUnit::kMicrosecond) {
+  int64_t value = 0;
+  const FormatResult result = ParseTime(text, unit, &value);
+  return Verdict(result, std::to_string(value));
+}
+
+std::string Decimal(std::string_view text, int32_t precision, int32_t scale) {
+  Decimal256 value{};
+  const FormatResult result = ParseDecimal(text, precision, scale, &value);
+  std::ostringstream words;
+  testing::WriteWords(value, words);
+  return Verdict(result, words.str());
 }
 
 std::string Base64(std::string_view text) {
@@ -81,6 +108,64 @@ TEST(ParseTimestampRefusesWhatIsBeyondInt64) {
   EXPECT_EQ(Timestamp("2262-04-11T23:47:16.854775807Z", TimeUnit::kNanosecond),
             "9223372036854775807");
   EXPECT_EQ(Timestamp("2262-04-11T23:47:16.854775808Z", TimeUnit::kNanosecond), "out of range");
+}
+
+TEST(ParseDateGivesDays) {
+  EXPECT_EQ(Date("1970-01-01"), "0");
+  EXPECT_EQ(Date("1969-12-31"), "-1");
+  EXPECT_EQ(Date("0001-01-01"), "-719162");
+  EXPECT_EQ(Date("9999-12-31"), "2932896");
+  for (const char* text : {"", "2024-05", "2024-05-1", "2024-05-17Z", "2024-05-17T00:00:00",
+                           "20240517", "2023-02-29", "0000-01-01", "2024-05-32", " 2024-05-17"}) {
+    EXPECT_EQ(Date(text), "malformed");
+  }
+}
+
+TEST(ParseTimeGivesUnitsSinceMidnight) {
+  EXPECT_EQ(Time("00:00:00"), "0");
+  EXPECT_EQ(Time("23:59:59.999999"), "86399999999");
+  EXPECT_EQ(Time("23:59:59.999999999", TimeUnit::kNanosecond), "86399999999999");
+  EXPECT_EQ(Time("00:00:01.5000", TimeUnit::kMillisecond), "1500");
+  EXPECT_EQ(Time("00:01:00.000", TimeUnit::kSecond), "60");
+  EXPECT_EQ(Time("00:00:00.0001", TimeUnit::kMillisecond), "too fine");
+  EXPECT_EQ(Time("00:00:00.0000000000", TimeUnit::kNanosecond), "too fine");
+  for (const char* text : {"", "12:00", "24:00:00", "00:60:00", "00:00:60", "1:00:00", "12:00:00.",
+                           "12:00:00Z", "T12:00:00", "12:00:00,5"}) {
+    EXPECT_EQ(Time(text), "malformed");
+  }
+}
+
+TEST(ParseDecimalGivesTheUnscaledInteger) {
+  EXPECT_EQ(Decimal("0", 1, 0), "0:0:0:0");
+  EXPECT_EQ(Decimal("-0.00e5", 1, 0), "0:0:0:0");
+  EXPECT_EQ(Decimal("2.55", 3, 2), "0:0:0:ff");
+  EXPECT_EQ(Decimal("-1", 3, 0),
+            "ffffffffffffffff:ffffffffffffffff:ffffffffffffffff:ffffffffffffffff");
+  EXPECT_EQ(Decimal("18446744073709551616", 38, 0), "0:0:1:0");
+  EXPECT_EQ(Decimal("-18446744073709551616", 38, 0),
+            "ffffffffffffffff:ffffffffffffffff:ffffffffffffffff:0");
+  EXPECT_EQ(Decimal("340282366920938463463374607431768211455", 39, 0),
+            "0:0:ffffffffffffffff:ffffffffffffffff");
+  EXPECT_EQ(Decimal("1" + std::string(75, '0'), 76, 0),
+            "235fadd81c2822b:b3f07877973d50f2:8bf22a31be8ee800:0");
+  EXPECT_EQ(Decimal("12.5e1", 3, 0), "0:0:0:7d");
+  EXPECT_EQ(Decimal("1200E-2", 3, 0), "0:0:0:c");
+  EXPECT_EQ(Decimal("2550", 3, -1), "0:0:0:ff");
+  EXPECT_EQ(Decimal("0.00255", 3, 5), "0:0:0:ff");
+  EXPECT_EQ(Decimal("0e99999999999999999999", 3, 5), "0:0:0:0");
+}
+
+TEST(ParseDecimalRefusesWhatTheTypeCannotHold) {
+  EXPECT_EQ(Decimal("1.01", 3, 1), "too fine");
+  EXPECT_EQ(Decimal("100.01", 3, 1), "too fine");
+  EXPECT_EQ(Decimal("1e-99999999999999999999", 3, 1), "too fine");
+  EXPECT_EQ(Decimal("5", 3, -1), "too fine");
+  EXPECT_EQ(Decimal("100.0", 3, 1), "out of range");
+  EXPECT_EQ(Decimal("1e99999999999999999999", 76, 0), "out of range");
+  for (const char* text : {"", "-", "+1", "01", ".5", "1.", "1e", "1e+", " 1", "1 ", "1,5", "0x1",
+                           "NaN", "1_0", "--1"}) {
+    EXPECT_EQ(Decimal(text, 10, 2), "malformed");
+  }
 }
 
 TEST(DecodeBase64TakesOnlyTheCanonicalForm) {

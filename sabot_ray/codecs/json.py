@@ -18,12 +18,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot_ray.codecs.dictionaries import encode_array, plain_schema
 from sabot_ray.codecs.json_document import (
     SHALLOW,
     Node,
@@ -166,7 +168,8 @@ class _IntReader(_Reader):
 
     def __init__(self, arrow_type: Any) -> None:
         super().__init__(arrow_type)
-        signed = pa.types.is_signed_integer(arrow_type)
+        # Durations are signed, too.
+        signed = not pa.types.is_unsigned_integer(arrow_type)
         self._lowest = -(1 << arrow_type.bit_width - 1) if signed else 0
         self._highest = (1 << arrow_type.bit_width - signed) - 1
 
@@ -243,21 +246,47 @@ class _BinaryReader(_StringReader):
 
 _UNITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+_DATE: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]+))?")
 _TIMESTAMP: Final = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])"
-    r"(?:\.([0-9]+))?(?:([Zz])|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))?"
+    rf"(?P<date>{_DATE.pattern})[Tt ](?P<time>{_TIME.pattern})"
+    r"(?:(?P<zulu>[Zz])|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):(?P<minutes>[0-5][0-9]))?"
 )
 # What Arrow's own parser reads in the same way, whatever the unit: years within int64 nanoseconds.
+_PLAIN_DATE: Final = r"^(?:1[7-9]|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}"
 _PLAIN_TIMESTAMP: Final = (
-    r"^(?:1[7-9]|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-    r"(?:\.[0-9]{1,9})?"
+    _PLAIN_DATE + r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
 )
+
+
+def _days(text: str) -> int | None:
+    """Return the days of a date since 1970-01-01; None if it is no date."""
+    match = _DATE.fullmatch(text)
+    try:
+        return date(*map(int, match.groups())).toordinal() - _EPOCH if match else None
+    except ValueError:
+        return None
+
+
+def _in_units(match: re.Match[str], arrow_type: Any) -> int:
+    """Return the time of day that `_TIME` found in the type's unit.
+
+    Raises:
+        Unfit: It has digits that the unit cannot hold, or more than nine.
+    """
+    digits = _UNITS[arrow_type.unit]
+    fraction = match[4] or ""
+    if len(fraction) > 9 or fraction[digits:].strip("0"):
+        # A timestamp's zone does not matter here.
+        raise Unfit(f"finer than {str(arrow_type).split(',')[0].removesuffix(']')}]")
+    seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
+    return seconds * 10**digits + int(f"{fraction[:digits]:0<{digits}}" or 0)
 
 
 class _TimestampReader(_StringReader):
     def __init__(self, arrow_type: Any) -> None:
         super().__init__(arrow_type)
-        self._digits = _UNITS[arrow_type.unit]
+        self._second = 10 ** _UNITS[arrow_type.unit]
         self._has_zone = arrow_type.tz is not None
         self._plain = _PLAIN_TIMESTAMP + ("Z$" if self._has_zone else "$")
 
@@ -274,21 +303,17 @@ class _TimestampReader(_StringReader):
 
     def _parse(self, text: str) -> int:
         match = _TIMESTAMP.fullmatch(text)
-        if not match or self._has_zone != bool(match[8] or match[9]):
+        if not match or self._has_zone != bool(match["zulu"] or match["sign"]):
             raise self._no_timestamp()
-        try:
-            days = date(int(match[1]), int(match[2]), int(match[3])).toordinal() - _EPOCH
-        except ValueError:
-            raise self._no_timestamp() from None
-        seconds = days * 86400 + int(match[4]) * 3600 + int(match[5]) * 60 + int(match[6])
-        if match[9]:
-            ahead = int(match[10]) * 3600 + int(match[11]) * 60
-            seconds += ahead if match[9] == "-" else -ahead
-        fraction = match[7] or ""
-        if len(fraction) > 9 or fraction[self._digits :].strip("0"):
-            raise Unfit(f"finer than timestamp[{self.type.unit}]")
-        units = int(f"{fraction[: self._digits]:0<{self._digits}}" or 0)
-        number: int = seconds * 10**self._digits + units
+        days = _days(match["date"])
+        time = _TIME.fullmatch(match["time"])
+        if days is None or time is None:
+            raise self._no_timestamp()
+        seconds = days * 86400
+        if match["sign"]:
+            ahead = int(match["hours"]) * 3600 + int(match["minutes"]) * 60
+            seconds += ahead if match["sign"] == "-" else -ahead
+        number: int = seconds * self._second + _in_units(time, self.type)
         if not -(1 << 63) <= number < 1 << 63:
             raise Unfit(f"out of range for timestamp[{self.type.unit}]")
         return number
@@ -297,6 +322,72 @@ class _TimestampReader(_StringReader):
         if self._has_zone:
             return Unfit("not an RFC 3339 timestamp")
         return Unfit("not a timestamp without an offset")
+
+
+class _DateReader(_StringReader):
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        texts = pa.array(values, pa.string())
+        if pc.all(pc.match_substring_regex(texts, _PLAIN_DATE + "$"), min_count=0).as_py():
+            # No such day: it says so, and the tokens are read.
+            return texts.cast(self.type)
+        parsed = [None if text is None else self._parse(text) for text in values]
+        return super()._array(parsed, unknown)
+
+    def _parse(self, text: str) -> int:
+        days = _days(text)
+        if days is None:
+            raise Unfit("not a date YYYY-MM-DD")
+        return days if self.type == pa.date32() else days * 86_400_000
+
+
+class _TimeReader(_BinaryReader):
+    def _parse(self, text: str) -> int:
+        match = _TIME.fullmatch(text)
+        if not match:
+            raise Unfit("not a time hh:mm:ss[.fraction]")
+        return _in_units(match, self.type)
+
+
+_DECIMAL: Final = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+# Exponents with more digits are all alike, and Python converts no integer of any length.
+_EXPONENT_DIGITS: Final = 12
+
+
+class _DecimalReader(_Reader):
+    takes = frozenset({str, int, float})
+    expected = "a number or a string"
+
+    def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
+        if float in set(map(type, values)):
+            # A float has forgotten its digits.
+            raise _NeedsTokens
+        parsed = [None if value is None else self._parse(str(value)) for value in values]
+        return super()._array(parsed, unknown)
+
+    def _value(self, token: str, node: Node, tokens: list[str], unknown: Counter[str]) -> Decimal:
+        if kind(token) not in ("a number", "a string"):
+            raise self._wrong_kind(token)
+        return self._parse(text_of(token) if token[0] == '"' else token)
+
+    def _parse(self, text: str) -> Decimal:
+        match = _DECIMAL.fullmatch(text)
+        if not match:
+            raise Unfit("not a decimal number")
+        integer, fraction = match[2], match[3] or ""
+        exponent = (match[5] or "").lstrip("0")
+        shift = int(exponent or 0) if len(exponent) <= _EXPONENT_DIGITS else 10**_EXPONENT_DIGITS
+        digits = (integer + fraction).lstrip("0")
+        # How many of the digits belong to the unscaled integer; zeros follow if there are less.
+        kept = len(digits) - len(fraction) + (-shift if match[4] == "-" else shift)
+        kept += self.type.scale
+        if digits[max(kept, 0) :].strip("0"):
+            raise Unfit(f"finer than {self.type}")
+        if not digits:
+            return Decimal((0, (0,), -self.type.scale))
+        if kept > self.type.precision:
+            raise Unfit(f"out of range for {self.type}")
+        unscaled = f"{digits[:kept]:0<{kept}}"
+        return Decimal((match[1] == "-", tuple(map(int, unscaled)), -self.type.scale))
 
 
 class _TextReader(_Reader):
@@ -476,13 +567,19 @@ def _reader(column: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
         return _TextReader(arrow_type)
     if pa.types.is_timestamp(arrow_type):
         return _TimestampReader(arrow_type)
+    if pa.types.is_date(arrow_type):
+        return _DateReader(arrow_type)
+    if pa.types.is_time(arrow_type):
+        return _TimeReader(arrow_type)
+    if pa.types.is_decimal(arrow_type):
+        return _DecimalReader(arrow_type)
     if pa.types.is_binary(arrow_type):
         return _BinaryReader(arrow_type)
     if pa.types.is_string(arrow_type):
         return _StringReader(arrow_type)
     if pa.types.is_boolean(arrow_type):
         return _BoolReader(arrow_type)
-    if pa.types.is_integer(arrow_type):
+    if pa.types.is_integer(arrow_type) or pa.types.is_duration(arrow_type):
         return _IntReader(arrow_type)
     return _FloatReader(arrow_type)
 
@@ -527,8 +624,9 @@ class JsonDecoder:
         on_error: Literal["fail", "skip"] = "fail",
     ) -> None:
         refuse_unknown = codec.unknown_fields == "fail"
-        self._document = _StructReader(pa.struct(list(codec.schema)), "$", refuse_unknown, columns)
-        self._types = [reader.type for reader in self._document.fields.values()]
+        fields = pa.struct(list(plain_schema(codec.schema)))
+        self._document = _StructReader(fields, "$", refuse_unknown, columns)
+        self._types = [codec.schema.field(name).type for name in columns]
         self._stop = on_error == "fail"
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
@@ -537,7 +635,8 @@ class JsonDecoder:
         With ``on_error="fail"`` the result ends before the first value that does not decode, which
         is then the only one in ``rejected``.
         """
-        result = _Result([[pa.array([], arrow_type) for arrow_type in self._types]])
+        readers = self._document.fields.values()
+        result = _Result([[pa.array([], reader.type) for reader in readers]])
         length = _run_length(values)
         for start in range(0, len(values), length):
             self._run(values[start : start + length], start, result)
@@ -545,8 +644,9 @@ class JsonDecoder:
                 break
         end = result.rejected[0].index if self._is_over(result) else len(values)
         bad = {value.index for value in result.rejected}
+        columns = [pa.concat_arrays(arrays) for arrays in zip(*result.parts, strict=True)]
         return Decoded(
-            [pa.concat_arrays(arrays) for arrays in zip(*result.parts, strict=True)],
+            [encode_array(*column) for column in zip(columns, self._types, strict=True)],
             [index for index in range(end) if index not in bad] if bad else range(end),
             result.rejected,
             dict(result.unknown),

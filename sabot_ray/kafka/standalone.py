@@ -24,7 +24,13 @@ from sabot_ray.kafka.options import (
     checked_topic,
 )
 from sabot_ray.kafka.source import SourceClient, SourceSpec
-from sabot_ray.schema import METADATA_FIELDS, batch_schema, check_columns, check_value_schema
+from sabot_ray.schema import (
+    METADATA_FIELDS,
+    batch_schema,
+    check_columns,
+    check_value_schema,
+    empty_batch,
+)
 
 #: How long one call lasts at most in the thread that `StandaloneSource.get_next_batch` waits for.
 _ASYNC_POLL_S: Final = 0.5
@@ -198,7 +204,7 @@ class StandaloneSource(ABC, Generic[_Client]):
                 self._async_poll = self._start_poll(max_rows)
             poll = self._async_poll
             if poll is None:
-                return pa.RecordBatch.from_pylist([], schema=self._schema)
+                return empty_batch(self._schema)
             try:
                 batch = await asyncio.shield(asyncio.wrap_future(poll))
             except Exception:

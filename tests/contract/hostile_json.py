@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,20 @@ SCHEMA = pa.schema(
         pa.field("ts_ns", pa.timestamp("ns", "UTC")),
         pa.field("ts_berlin", pa.timestamp("ms", "Europe/Berlin")),
         pa.field("local", pa.timestamp("ms")),
+        pa.field("d32", pa.date32()),
+        pa.field("d64", pa.date64()),
+        pa.field("t_s", pa.time32("s")),
+        pa.field("t_ms", pa.time32("ms")),
+        pa.field("t_us", pa.time64("us")),
+        pa.field("t_ns", pa.time64("ns")),
+        pa.field("dur", pa.duration("ms")),
+        pa.field("dec", pa.decimal128(10, 2)),
+        pa.field("dec38", pa.decimal128(38, 0)),
+        pa.field("dec76", pa.decimal256(76, 38)),
+        pa.field("tens", pa.decimal128(3, -1)),
+        pa.field("tiny", pa.decimal256(3, 3)),
+        pa.field("cat", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("cat_i", pa.dictionary(pa.int64(), pa.int16())),
         pa.field(
             "o",
             pa.struct(
@@ -40,6 +55,7 @@ SCHEMA = pa.schema(
                     pa.field("j", pa.string(), metadata=_TEXT),
                     pa.field("in", pa.struct([pa.field("y", pa.bool_())])),
                     pa.field("ts", pa.timestamp("us", "UTC")),
+                    pa.field("cat", pa.dictionary(pa.int32(), pa.string())),
                 ]
             ),
         ),
@@ -50,7 +66,9 @@ SCHEMA = pa.schema(
             "lo",
             pa.list_(pa.struct([pa.field("k", pa.string()), pa.field("v", pa.float64())])),
         ),
+        pa.field("lcat", pa.list_(pa.dictionary(pa.uint32(), pa.binary()))),
         pa.field("m", pa.map_(pa.string(), pa.int64())),
+        pa.field("mcat", pa.map_(pa.string(), pa.dictionary(pa.int32(), pa.string()))),
         pa.field("mo", pa.map_(pa.string(), pa.struct([pa.field("x", pa.float32())]))),
         pa.field("a b", pa.int64()),
         pa.field("größe", pa.int64()),
@@ -111,6 +129,10 @@ def _utc(*parts: int) -> datetime:
 _FRACTION = "expected an integer, found a number with a fraction or an exponent"
 _NO_TIMESTAMP = "not an RFC 3339 timestamp"
 _NO_LOCAL = "not a timestamp without an offset"
+_NO_DATE = "not a date YYYY-MM-DD"
+_NO_TIME = "not a time hh:mm:ss[.fraction]"
+#: pyarrow makes a date64 of a date, but not of a negative one.
+_DAY_MS = 86_400_000
 
 DOCUMENTS = [
     # --- no JSON text
@@ -492,6 +514,187 @@ DOCUMENTS = [
         b'{"ts_ns":"9999-12-31T23:59:59Z"}',
         "$.ts_ns",
         "out of range for timestamp[ns]",
+    ),
+    # --- dates, times, durations
+    _row("date", b'{"d32":"2024-02-29","d64":"1969-12-31"}', d32=date(2024, 2, 29), d64=-_DAY_MS),
+    _row("first date", b'{"d32":"0001-01-01"}', d32=date(1, 1, 1)),
+    _row(
+        "last date", b'{"d32":"9999-12-31","d64":"1970-01-02"}', d32=date(9999, 12, 31), d64=_DAY_MS
+    ),
+    _row("escaped date", rb'{"d32":"2024\u002d02-29"}', d32=date(2024, 2, 29)),
+    _refused("no such date", b'{"d32":"2023-02-29"}', "$.d32", _NO_DATE),
+    _refused("no such date in milliseconds", b'{"d64":"1900-02-29"}', "$.d64", _NO_DATE),
+    _refused("date in year 0", b'{"d32":"0000-01-01"}', "$.d32", _NO_DATE),
+    _refused("date with a time", b'{"d32":"2024-02-29T00:00:00Z"}', "$.d32", _NO_DATE),
+    _refused("date without padding", b'{"d32":"2024-2-29"}', "$.d32", _NO_DATE),
+    _refused("date without hyphens", b'{"d32":"20240229"}', "$.d32", _NO_DATE),
+    _refused("date of a week", b'{"d32":"2024-W01-1"}', "$.d32", _NO_DATE),
+    _refused("date with a newline", rb'{"d32":"2024-02-29\n"}', "$.d32", _NO_DATE),
+    _refused("date in other digits", '{"d32":"٢024-02-29"}', "$.d32", _NO_DATE),
+    _refused("empty date", b'{"d64":""}', "$.d64", _NO_DATE),
+    _refused("days for date", b'{"d32":19000}', "$.d32", "expected a string, found a number"),
+    _row(
+        "time in every unit",
+        b'{"t_s":"23:59:59","t_ms":"00:00:00.001","t_us":"12:34:56.1","t_ns":"00:00:00.000001000"}',
+        t_s=time(23, 59, 59),
+        t_ms=time(0, 0, 0, 1000),
+        t_us=time(12, 34, 56, 100000),
+        t_ns=time(0, 0, 0, 1),
+    ),
+    _row("time with zeros", b'{"t_s":"00:00:00.000000000"}', t_s=time()),
+    _refused("time finer than seconds", b'{"t_s":"00:00:00.5"}', "$.t_s", "finer than time32[s]"),
+    _refused(
+        "time finer than milliseconds",
+        b'{"t_ms":"00:00:00.0001"}',
+        "$.t_ms",
+        "finer than time32[ms]",
+    ),
+    _refused(
+        "time finer than microseconds",
+        b'{"t_us":"00:00:00.0000001"}',
+        "$.t_us",
+        "finer than time64[us]",
+    ),
+    _refused(
+        "time of ten digits", b'{"t_ns":"00:00:00.1000000000"}', "$.t_ns", "finer than time64[ns]"
+    ),
+    _refused("time of hour 24", b'{"t_s":"24:00:00"}', "$.t_s", _NO_TIME),
+    _refused("time of minute 60", b'{"t_s":"00:60:00"}', "$.t_s", _NO_TIME),
+    _refused("time of second 60", b'{"t_us":"23:59:60"}', "$.t_us", _NO_TIME),
+    _refused("time without seconds", b'{"t_s":"12:00"}', "$.t_s", _NO_TIME),
+    _refused("time with a zone", b'{"t_s":"12:00:00Z"}', "$.t_s", _NO_TIME),
+    _refused("time with a dot only", b'{"t_ms":"12:00:00."}', "$.t_ms", _NO_TIME),
+    _refused("time with a date", b'{"t_ns":"2024-01-01T12:00:00"}', "$.t_ns", _NO_TIME),
+    _refused("time without padding", b'{"t_s":"1:00:00"}', "$.t_s", _NO_TIME),
+    _refused("seconds for time", b'{"t_s":1}', "$.t_s", "expected a string, found a number"),
+    _row("duration", b'{"dur":-1500}', dur=timedelta(milliseconds=-1500)),
+    _row("no duration at all", b'{"dur":-0}', dur=timedelta()),
+    _refused("duration with a fraction", b'{"dur":1.0}', "$.dur", _FRACTION),
+    _refused("duration as text", b'{"dur":"PT1S"}', "$.dur", "expected an integer, found a string"),
+    _refused(
+        "duration beyond int64",
+        b'{"dur":9223372036854775808}',
+        "$.dur",
+        "out of range for duration[ms]",
+    ),
+    # --- decimals
+    _row("decimal from a string", b'{"dec":"-12345678.90"}', dec=Decimal("-12345678.90")),
+    _row("decimal from a number", b'{"dec":12345678.9}', dec=Decimal("12345678.90")),
+    _row("decimal from an integer", b'{"dec":-7,"dec38":7}', dec=Decimal(-7), dec38=Decimal(7)),
+    _row(
+        "decimal that no double holds",
+        b'{"dec":0.1,"dec38":' + b"9" * 38 + b"}",
+        dec=Decimal("0.1"),
+        dec38=Decimal("9" * 38),
+    ),
+    _row("lowest decimal128", b'{"dec38":"-' + b"9" * 38 + b'"}', dec38=Decimal("-" + "9" * 38)),
+    _row(
+        "highest decimal256",
+        b'{"dec76":' + b"9" * 38 + b"." + b"9" * 38 + b"}",
+        dec76=Decimal("9" * 38 + "." + "9" * 38),
+    ),
+    _row(
+        "lowest decimal256",
+        b'{"dec76":"-' + b"9" * 38 + b"." + b"9" * 38 + b'"}',
+        dec76=Decimal("-" + "9" * 38 + "." + "9" * 38),
+    ),
+    _row("decimal with zeros behind", b'{"dec":1.2500000000000000000000000}', dec=Decimal("1.25")),
+    _row(
+        "decimal with an exponent",
+        b'{"dec":12.5e-1,"tens":"1.2E+3"}',
+        dec=Decimal("1.25"),
+        tens=Decimal(1200),
+    ),
+    _row("decimal with a fraction and an exponent", b'{"dec38":"1.50e2"}', dec38=Decimal(150)),
+    _row(
+        "zero decimals",
+        b'{"dec":-0,"dec38":"-0.000","tens":0e5,"tiny":"0e-99999999999999999999"}',
+        dec=Decimal(0),
+        dec38=Decimal(0),
+        tens=Decimal(0),
+        tiny=Decimal(0),
+    ),
+    _row("decimal with a negative scale", b'{"tens":9990}', tens=Decimal(9990)),
+    _row("decimal that is all fraction", b'{"tiny":0.999}', tiny=Decimal("0.999")),
+    _row("escaped decimal", rb'{"dec":"\u0031.5"}', dec=Decimal("1.5")),
+    _refused("decimal too fine", b'{"dec":1.001}', "$.dec", "finer than decimal128(10, 2)"),
+    _refused("decimal text too fine", b'{"dec":"1.001"}', "$.dec", "finer than decimal128(10, 2)"),
+    _refused(
+        "decimal too large", b'{"dec":100000000}', "$.dec", "out of range for decimal128(10, 2)"
+    ),
+    _refused(
+        "decimal both too fine and too large",
+        b'{"dec":100000000.001}',
+        "$.dec",
+        "finer than decimal128(10, 2)",
+    ),
+    _refused("ones for tens", b'{"tens":9991}', "$.tens", "finer than decimal128(3, -1)"),
+    _refused("too many tens", b'{"tens":"10000"}', "$.tens", "out of range for decimal128(3, -1)"),
+    _refused(
+        "decimal beyond tiny", b'{"tiny":1}', "$.tiny", "out of range for decimal256(3, 3)"
+    ),
+    _refused(
+        "decimal128 + 1",
+        b'{"dec38":1' + b"0" * 38 + b"}",
+        "$.dec38",
+        "out of range for decimal128(38, 0)",
+    ),
+    _refused(
+        "huge decimal",
+        b'{"dec":"1e99999999999999999999"}',
+        "$.dec",
+        "out of range for decimal128(10, 2)",
+    ),
+    _refused("vanishing decimal", b'{"dec":1e-400}', "$.dec", "finer than decimal128(10, 2)"),
+    _refused(
+        "decimal of 5000 digits",
+        b'{"dec":"' + b"1" * 5000 + b'"}',
+        "$.dec",
+        "out of range for decimal128(10, 2)",
+    ),
+    _malformed("infinite number for a decimal", b'{"dec":1e400}'),
+    _malformed("decimal that is no number", b'{"dec":1.}'),
+    _refused("empty decimal", b'{"dec":""}', "$.dec", "not a decimal number"),
+    _refused("decimal with a plus sign", b'{"dec":"+1"}', "$.dec", "not a decimal number"),
+    _refused("decimal with a leading zero", b'{"dec":"01"}', "$.dec", "not a decimal number"),
+    _refused("decimal with a dot at the end", b'{"dec":"1."}', "$.dec", "not a decimal number"),
+    _refused("decimal with a dot at the start", b'{"dec":".5"}', "$.dec", "not a decimal number"),
+    _refused("decimal with a comma", b'{"dec":"1,5"}', "$.dec", "not a decimal number"),
+    _refused("decimal with spaces", b'{"dec":" 1 "}', "$.dec", "not a decimal number"),
+    _refused("decimal with a newline", rb'{"dec":"1\n"}', "$.dec", "not a decimal number"),
+    _refused("decimal NaN", b'{"dec":"NaN"}', "$.dec", "not a decimal number"),
+    _refused("decimal without an exponent", b'{"dec":"1e"}', "$.dec", "not a decimal number"),
+    _refused("decimal in other digits", '{"dec":"٢"}', "$.dec", "not a decimal number"),
+    _refused(
+        "boolean for decimal",
+        b'{"dec":true}',
+        "$.dec",
+        "expected a number or a string, found a boolean",
+    ),
+    _refused(
+        "array for decimal",
+        b'{"dec76":[]}',
+        "$.dec76",
+        "expected a number or a string, found an array",
+    ),
+    # --- dictionaries
+    _row("dictionary", b'{"cat":"a","cat_i":-5}', cat="a", cat_i=-5),
+    _row("null in a dictionary", b'{"cat":null}'),
+    _row(
+        "dictionaries in others",
+        b'{"o":{"cat":"x"},"lcat":["QQ==",null,"Qg==","QQ=="],"mcat":{"k":"v","n":null}}',
+        o={"cat": "x"},
+        lcat=[b"A", None, b"B", b"A"],
+        mcat=[("k", "v"), ("n", None)],
+    ),
+    _refused("number for dictionary", b'{"cat":1}', "$.cat", "expected a string, found a number"),
+    _refused("dictionary out of range", b'{"cat_i":32768}', "$.cat_i", "out of range for int16"),
+    _refused("no base64 in a dictionary", b'{"lcat":["x"]}', "$.lcat[0]", "not canonical base64"),
+    _refused(
+        "number in a map of dictionaries",
+        b'{"mcat":{"k":1}}',
+        "$.mcat.k",
+        "expected a string, found a number",
     ),
     # --- nesting
     _row("empty object", b"{}"),

@@ -23,6 +23,15 @@ _LEAVES = [
     *(pa.field("", pa.timestamp(unit, "UTC")) for unit in ("s", "ms", "us", "ns")),
     *(pa.field("", pa.timestamp(unit)) for unit in ("s", "us", "ns")),
     pa.field("", pa.timestamp("ms", "+01:30")),
+    *(pa.field("", make()) for make in (pa.date32, pa.date64)),
+    *(pa.field("", pa.time32(unit)) for unit in ("s", "ms")),
+    *(pa.field("", pa.time64(unit)) for unit in ("us", "ns")),
+    *(pa.field("", pa.duration(unit)) for unit in ("s", "ns")),
+    *(pa.field("", pa.decimal128(*digits)) for digits in ((1, 0), (10, 2), (5, -3), (38, 20))),
+    *(pa.field("", pa.decimal256(*digits)) for digits in ((3, 3), (76, 30))),
+    pa.field("", pa.dictionary(pa.int32(), pa.string())),
+    pa.field("", pa.dictionary(pa.int64(), pa.decimal128(10, 2))),
+    pa.field("", pa.dictionary(pa.uint32(), pa.date32())),
     pa.field("", pa.string(), metadata=_TEXT),
 ]
 
@@ -166,6 +175,8 @@ class DocumentWriter:
         """A value that in most cases fits the column."""
         kind = self._random.random()
         arrow_type: Any = field.type
+        if pa.types.is_dictionary(arrow_type):
+            return self._fitting(field.with_type(arrow_type.value_type))
         if kind < 0.08:
             return "null"
         if kind < 0.1 or field.metadata:
@@ -181,12 +192,19 @@ class DocumentWriter:
             return self._random.choice(["true", "false"])
         if pa.types.is_timestamp(arrow_type):
             return self._quoted(self._stamp(arrow_type.tz is not None))
+        if pa.types.is_date(arrow_type):
+            return self._quoted(self._stamp(zoned=False)[: 10 if self._chance(0.95) else 19])
+        if pa.types.is_time(arrow_type):
+            return self._quoted(self._stamp(zoned=self._chance(0.05))[11:])
+        if pa.types.is_decimal(arrow_type):
+            return self._decimal(arrow_type)
         if pa.types.is_binary(arrow_type):
             return self._quoted(self._base64())
         if pa.types.is_string(arrow_type):
             return self._quoted(self._word())
-        if pa.types.is_integer(arrow_type) and self._chance(0.95):
-            lowest = -(1 << arrow_type.bit_width - 1) if str(arrow_type)[0] == "i" else 0
+        is_integer = pa.types.is_integer(arrow_type) or pa.types.is_duration(arrow_type)
+        if is_integer and self._chance(0.95):
+            lowest = -(1 << arrow_type.bit_width - 1) if str(arrow_type)[0] in "id" else 0
             highest = lowest + (1 << arrow_type.bit_width) - 1
             return str(
                 self._random.choice([self._random.randint(lowest, highest), lowest, highest])
@@ -237,6 +255,22 @@ class DocumentWriter:
             exponent = self._random.randint(0, self._random.choice([5, 40, 260]))
             text += f"{self._random.choice('eE')}{sign}{exponent}"
         return text
+
+    def _decimal(self, arrow_type: Any) -> str:
+        """A number or a string, of about as many digits as the type has."""
+        if self._chance(0.1):
+            text = self._number()
+        else:
+            digits = self._digits(max(1, arrow_type.precision - max(arrow_type.scale, 0)))
+            text = self._random.choice(["", "-"]) + (digits.lstrip("0") or "0")
+            if arrow_type.scale > 0 and self._chance(0.7):
+                text += "." + self._digits(arrow_type.scale) + "0" * self._random.randint(0, 3)
+            if arrow_type.scale < 0 or self._chance(0.2):
+                text += f"e{self._random.randint(-arrow_type.scale - 2, 3 - arrow_type.scale)}"
+        if self._chance(0.03):
+            text = self._random.choice(["", "+1", "1.", ".5", "01", "1e", "0x1", "1_0", "inf"])
+            return f'"{text}"'
+        return f'"{text}"' if self._chance(0.5) else text
 
     def _stamp(self, zoned: bool) -> str:
         if self._chance(0.1):

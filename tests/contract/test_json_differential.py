@@ -154,4 +154,10 @@ def test_document_writer_makes_rows_and_every_kind_of_error() -> None:
         "not an RFC 3339 timestamp",
         "not a timestamp without an offset",
         "finer than timestamp[s]",
+        "finer than time32[ms]",
+        "finer than decimal128(10, 2)",
+        "expected a number or a string, found a boolean",
+        "not a date YYYY-MM-DD",
+        "not a time hh:mm:ss[.fraction]",
+        "not a decimal number",
     }

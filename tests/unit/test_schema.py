@@ -22,8 +22,9 @@ from sabot_ray.schema import (
 from tests.contract.hostile_json import SCHEMA
 
 AVAILABLE = (
-    "available are bool, int8 to int64, uint8 to uint64, float32, float64, string, binary, "
-    "timestamp, struct, list, map<string, T>"
+    "available are bool, int8 to int64, uint8 to uint64, float32, float64, decimal128, "
+    "decimal256, string, binary, timestamp, date32, date64, time32, time64, duration, "
+    "dictionaries of these, struct, list, map<string, T>"
 )
 
 
@@ -56,6 +57,11 @@ def test_check_value_schema_of_a_mapping_takes_types_and_their_names() -> None:
             "e": "timestamp[ms, tz=Europe/Berlin]",
             "f": "timestamp[ns]",
             "g": "string",
+            "h": "date32",
+            "i": "time64[ns]",
+            "j": "duration[ms]",
+            "k": "decimal128(10, 2)",
+            "l": "decimal256(76,-3)",
         }
     )
 
@@ -68,6 +74,11 @@ def test_check_value_schema_of_a_mapping_takes_types_and_their_names() -> None:
             ("e", pa.timestamp("ms", "Europe/Berlin")),
             ("f", pa.timestamp("ns")),
             ("g", pa.string()),
+            ("h", pa.date32()),
+            ("i", pa.time64("ns")),
+            ("j", pa.duration("ms")),
+            ("k", pa.decimal128(10, 2)),
+            ("l", pa.decimal256(76, -3)),
         ]
     )
 
@@ -166,6 +177,26 @@ def _map(key: pa.DataType = pa.string(), item: Any = pa.int64(), **options: Any)
             "declare the map without keys_sorted",
         ),
         (
+            {"a": "decimal128(39, 2)"},
+            "schema: field $.a: 'decimal128(39, 2)' is not the name of a type; "
+            "did you mean 'decimal128(10, 2)'?",
+        ),
+        (
+            {"a": pa.decimal256(3, 5)},
+            "schema: field $.a: the scale of decimal256(3, 5) is beyond its precision; "
+            "declare more digits",
+        ),
+        (
+            {"a": pa.list_(pa.dictionary(pa.int8(), pa.string()))},
+            "schema: field $.a[]: a batch may hold more different values than int8 can count; "
+            "declare the dictionary with int32 indices",
+        ),
+        (
+            {"a": pa.dictionary(pa.int32(), pa.string(), ordered=True)},
+            "schema: field $.a: the values of a dictionary come in the order of the records; "
+            "declare it without ordered",
+        ),
+        (
             pa.schema([pa.field("a", pa.int64(), metadata=JSON_TEXT_METADATA)]),
             "schema: field $.a: the metadata sabot_ray:json takes the value 'text', "
             "and belongs to a string column",
@@ -191,12 +222,8 @@ def test_check_value_schema_that_cannot_work_is_refused_with_the_path(
     [
         pa.null(),
         pa.float16(),
-        pa.date32(),
-        pa.date64(),
-        pa.time32("s"),
-        pa.time64("us"),
-        pa.duration("s"),
-        pa.decimal128(10, 2),
+        pa.decimal32(5, 2),
+        pa.decimal64(10, 2),
         pa.large_string(),
         pa.large_binary(),
         pa.binary(16),
@@ -205,7 +232,6 @@ def test_check_value_schema_that_cannot_work_is_refused_with_the_path(
         pa.large_list(pa.int64()),
         pa.list_(pa.int64(), 3),
         pa.list_view(pa.int64()),
-        pa.dictionary(pa.int32(), pa.string()),
         pa.month_day_nano_interval(),
         pa.dense_union([pa.field("x", pa.int64())]),
         pa.run_end_encoded(pa.int32(), pa.int64()),
@@ -226,6 +252,17 @@ def test_check_value_schema_of_another_type_is_refused_with_what_is_available(
         assert str(refused.value) == (
             f"schema: field {path}: type {arrow_type} is not available yet; {AVAILABLE}"
         )
+
+
+def test_check_value_schema_of_a_dictionary_of_lists_is_refused() -> None:
+    nested = pa.dictionary(pa.int32(), pa.list_(pa.int8()))
+
+    with pytest.raises(ConfigError) as refused:
+        check_value_schema({"a": nested})
+
+    assert str(refused.value) == (
+        f"schema: field $.a: type {nested.value_type} is not available yet; {AVAILABLE}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -212,9 +212,14 @@ std::unique_ptr<ColumnBuilder> MakeColumnBuilder(const Field& field,
     case TypeId::kInt16:
       return std::make_unique<FixedWidthBuilder<int16_t>>(pool);
     case TypeId::kInt32:
+    case TypeId::kDate32:
+    case TypeId::kTime32:
       return std::make_unique<FixedWidthBuilder<int32_t>>(pool);
     case TypeId::kInt64:
     case TypeId::kTimestamp:
+    case TypeId::kDate64:
+    case TypeId::kTime64:
+    case TypeId::kDuration:
       return std::make_unique<FixedWidthBuilder<int64_t>>(pool);
     case TypeId::kUInt8:
       return std::make_unique<FixedWidthBuilder<uint8_t>>(pool);
@@ -228,6 +233,10 @@ std::unique_ptr<ColumnBuilder> MakeColumnBuilder(const Field& field,
       return std::make_unique<FixedWidthBuilder<float>>(pool);
     case TypeId::kFloat64:
       return std::make_unique<FixedWidthBuilder<double>>(pool);
+    case TypeId::kDecimal128:
+      return std::make_unique<FixedWidthBuilder<Decimal128>>(pool);
+    case TypeId::kDecimal256:
+      return std::make_unique<FixedWidthBuilder<Decimal256>>(pool);
     case TypeId::kString:
     case TypeId::kBinary:
       return std::make_unique<BytesBuilder>(pool);
@@ -258,5 +267,7 @@ template class FixedWidthBuilder<uint32_t>;
 template class FixedWidthBuilder<uint64_t>;
 template class FixedWidthBuilder<float>;
 template class FixedWidthBuilder<double>;
+template class FixedWidthBuilder<Decimal128>;
+template class FixedWidthBuilder<Decimal256>;
 
 }  // namespace sabot

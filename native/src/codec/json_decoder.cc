@@ -106,6 +106,8 @@ std::unique_ptr<JsonDecoder::Column> JsonDecoder::MakeColumn(const Field& field,
   column->type = field.type;
   column->unit = field.unit;
   column->has_zone = field.has_zone;
+  column->precision = field.precision;
+  column->scale = field.scale;
   column->json_text = field.json_text;
   column->depth = depth;
   column->builder = builder;
@@ -320,18 +322,67 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
     builder->Commit(static_cast<size_t>(size));
     return Fit::kFits;
   }
-  int64_t value;
-  switch (ParseTimestamp(contents, column.unit, column.has_zone, &value)) {
-    case TimestampResult::kOk:
+  if (column.is_decimal()) {
+    return AppendDecimal(column, contents);
+  }
+  int64_t value = 0;
+  FormatResult result;
+  switch (column.type) {
+    case TypeId::kDate32:
+    case TypeId::kDate64:
+      result = ParseDate(contents, &value);
       break;
-    case TimestampResult::kMalformed:
+    case TypeId::kTime32:
+    case TypeId::kTime64:
+      result = ParseTime(contents, column.unit, &value);
+      break;
+    default:
+      result = ParseTimestamp(contents, column.unit, column.has_zone, &value);
+  }
+  if (result != FormatResult::kOk) {
+    return FitOf(result);
+  }
+  constexpr int64_t kMillisecondsPerDay = 86'400'000;
+  switch (column.type) {
+    case TypeId::kDate32:
+    case TypeId::kTime32:
+      column.As<FixedWidthBuilder<int32_t>>()->Append(static_cast<int32_t>(value));
+      break;
+    case TypeId::kDate64:
+      column.As<FixedWidthBuilder<int64_t>>()->Append(value * kMillisecondsPerDay);
+      break;
+    default:
+      column.As<FixedWidthBuilder<int64_t>>()->Append(value);
+  }
+  return Fit::kFits;
+}
+
+JsonDecoder::Fit JsonDecoder::FitOf(FormatResult result) {
+  switch (result) {
+    case FormatResult::kOk:
+      return Fit::kFits;
+    case FormatResult::kMalformed:
       return Fit::kNotInFormat;
-    case TimestampResult::kTooFine:
+    case FormatResult::kTooFine:
       return Fit::kTooFine;
-    case TimestampResult::kOutOfRange:
+    case FormatResult::kOutOfRange:
       return Fit::kOutOfRange;
   }
-  column.As<FixedWidthBuilder<int64_t>>()->Append(value);
+  return Fit::kMalformed;
+}
+
+// Appends a number or the contents of a string.
+JsonDecoder::Fit JsonDecoder::AppendDecimal(const Column& column, std::string_view text) {
+  Decimal256 value;
+  const FormatResult result = ParseDecimal(text, column.precision, column.scale, &value);
+  if (result != FormatResult::kOk) {
+    return FitOf(result);
+  }
+  if (column.type == TypeId::kDecimal256) {
+    column.As<FixedWidthBuilder<Decimal256>>()->Append(value);
+  } else {
+    column.As<FixedWidthBuilder<Decimal128>>()->Append({value[0], value[1]});
+  }
   return Fit::kFits;
 }
 
@@ -339,9 +390,24 @@ const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* f
   const char first = *at;
   *fit = Fit::kOtherKind;
   switch (column.type) {
+    case TypeId::kDecimal128:
+    case TypeId::kDecimal256:
+      if (IsNumberStart(first)) {
+        const char* const begin = at;
+        double ignored;
+        const bool is_number = ReadDouble(&at, text_end_, &ignored) == NumberResult::kOk;
+        const std::string_view number(begin, static_cast<size_t>(at - begin));
+        *fit = is_number ? AppendDecimal(column, number) : Fit::kMalformed;
+        break;
+      }
+      [[fallthrough]];
     case TypeId::kString:
     case TypeId::kBinary:
-    case TypeId::kTimestamp: {
+    case TypeId::kTimestamp:
+    case TypeId::kDate32:
+    case TypeId::kDate64:
+    case TypeId::kTime32:
+    case TypeId::kTime64: {
       if (first != '"') {
         return nullptr;
       }
@@ -381,6 +447,7 @@ const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* f
           *fit = AppendInteger<int32_t>(column, &at);
           break;
         case TypeId::kInt64:
+        case TypeId::kDuration:
           *fit = AppendInteger<int64_t>(column, &at);
           break;
         case TypeId::kUInt8:

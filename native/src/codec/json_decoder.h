@@ -14,6 +14,7 @@
 #include "arrow/column_builder.h"
 #include "arrow/field.h"
 #include "codec/json_tokens.h"
+#include "codec/text_formats.h"
 #include "status.h"
 
 namespace sabot {
@@ -77,6 +78,8 @@ class JsonDecoder {
   Token ExactList(const Column& column, Token at);
   Token ExactMap(const Column& column, Token at);
   std::vector<Member> ReadMembers(Token* at) const;
+  static std::string TypeName(const Column& column);
+  static std::string FormatError(const Column& column);
   Token FailKind(const Column& column, Token at);
   Token Fail(std::string reason);
   char TokenAt(Token at) const { return at < tokens_.end() ? text_[*at] : '\0'; }
@@ -96,6 +99,8 @@ class JsonDecoder {
   template <typename T>
   Fit AppendInteger(const Column& column, const char** at);
   Fit AppendText(const Column& column, std::string_view contents, bool has_escapes);
+  static Fit FitOf(FormatResult result);
+  static Fit AppendDecimal(const Column& column, std::string_view text);
   void AppendJsonText(const Column& column, std::string_view text);
   static Name* AddName(Object* object, std::string_view name);
   Name* FindName(Object* object, std::string_view name);

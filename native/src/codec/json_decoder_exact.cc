@@ -32,18 +32,52 @@ const char* KindOf(char first) {
   }
 }
 
-// A type as pyarrow writes it; only those that can be out of range or too fine.
-const char* TypeName(TypeId type, TimeUnit unit) {
+}  // namespace
+
+// The column's type as pyarrow writes it; only those that can be out of range or too fine.
+std::string JsonDecoder::TypeName(const Column& column) {
   static constexpr std::array<const char*, 11> kNumbers = {"bool",   "int8",    "int16",  "int32",
                                                            "int64",  "uint8",   "uint16", "uint32",
                                                            "uint64", "float32", "float64"};
-  static constexpr std::array<const char*, 4> kTimestamps = {"timestamp[s]", "timestamp[ms]",
-                                                             "timestamp[us]", "timestamp[ns]"};
-  return type == TypeId::kTimestamp ? kTimestamps.at(static_cast<size_t>(unit))
-                                    : kNumbers.at(static_cast<size_t>(type));
+  static constexpr std::array<const char*, 4> kUnits = {"[s]", "[ms]", "[us]", "[ns]"};
+  const std::string unit = kUnits.at(static_cast<size_t>(column.unit));
+  const std::string digits =
+      "(" + std::to_string(column.precision) + ", " + std::to_string(column.scale) + ")";
+  switch (column.type) {
+    case TypeId::kTimestamp:
+      return "timestamp" + unit;
+    case TypeId::kTime32:
+      return "time32" + unit;
+    case TypeId::kTime64:
+      return "time64" + unit;
+    case TypeId::kDuration:
+      return "duration" + unit;
+    case TypeId::kDecimal128:
+      return "decimal128" + digits;
+    case TypeId::kDecimal256:
+      return "decimal256" + digits;
+    default:
+      return kNumbers.at(static_cast<size_t>(column.type));
+  }
 }
 
-}  // namespace
+std::string JsonDecoder::FormatError(const Column& column) {
+  switch (column.type) {
+    case TypeId::kBinary:
+      return "not canonical base64";
+    case TypeId::kDate32:
+    case TypeId::kDate64:
+      return "not a date YYYY-MM-DD";
+    case TypeId::kTime32:
+    case TypeId::kTime64:
+      return "not a time hh:mm:ss[.fraction]";
+    case TypeId::kDecimal128:
+    case TypeId::kDecimal256:
+      return "not a decimal number";
+    default:
+      return column.has_zone ? "not an RFC 3339 timestamp" : "not a timestamp without an offset";
+  }
+}
 
 JsonDecoder::Token JsonDecoder::Fail(std::string reason) {
   failure_ = {"", std::move(reason)};
@@ -214,9 +248,17 @@ JsonDecoder::Token JsonDecoder::FailKind(const Column& column, Token at) {
     case TypeId::kFloat64:
       expected = "a number";
       break;
+    case TypeId::kDecimal128:
+    case TypeId::kDecimal256:
+      expected = "a number or a string";
+      break;
     case TypeId::kString:
     case TypeId::kBinary:
     case TypeId::kTimestamp:
+    case TypeId::kDate32:
+    case TypeId::kDate64:
+    case TypeId::kTime32:
+    case TypeId::kTime64:
       expected = "a string";
       break;
     case TypeId::kStruct:
@@ -271,13 +313,11 @@ JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
     case Fit::kNotInteger:
       return Fail("expected an integer, found a number with a fraction or an exponent");
     case Fit::kOutOfRange:
-      return Fail(std::string("out of range for ") + TypeName(column.type, column.unit));
+      return Fail("out of range for " + TypeName(column));
     case Fit::kTooFine:
-      return Fail(std::string("finer than ") + TypeName(column.type, column.unit));
+      return Fail("finer than " + TypeName(column));
     case Fit::kNotInFormat:
-      return Fail(column.type == TypeId::kBinary ? "not canonical base64"
-                  : column.has_zone              ? "not an RFC 3339 timestamp"
-                                                 : "not a timestamp without an offset");
+      return Fail(FormatError(column));
     case Fit::kMalformed:
       break;
   }

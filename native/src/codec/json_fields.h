@@ -30,7 +30,7 @@ enum class JsonDecoder::Fit : uint8_t {
   kNotInteger,
   kOutOfRange,
   kTooFine,
-  kNotInFormat,  // A string that is no timestamp, no base64.
+  kNotInFormat,  // A string that is no timestamp, no decimal, no base64, ...
   kMalformed,    // No JSON.
 };
 
@@ -40,12 +40,17 @@ struct JsonDecoder::Column {
   TimeUnit unit;
   bool has_zone;
   bool json_text;
+  int32_t precision;
+  int32_t scale;
   int depth;  // How many containers enclose a value.
   ColumnBuilder* builder;
   std::unique_ptr<Object> object;  // Of a struct.
   std::unique_ptr<Column> item;    // Of a list, or the value of a map.
   BytesBuilder* keys = nullptr;    // Of a map.
 
+  bool is_decimal() const {
+    return type == TypeId::kDecimal128 || type == TypeId::kDecimal256;
+  }
   template <typename Builder>
   Builder* As() const {
     return static_cast<Builder*>(builder);

@@ -1,5 +1,6 @@
 #include "codec/text_formats.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -29,6 +30,12 @@ class TextReader {
     *digit = left_.front() - '0';
     left_.remove_prefix(1);
     return true;
+  }
+  std::string_view TakeDigits() {
+    const size_t digits = std::min(left_.find_first_not_of("0123456789"), left_.size());
+    const std::string_view taken = left_.substr(0, digits);
+    left_.remove_prefix(digits);
+    return taken;
   }
   bool TakeNumber(int digits, int* out) {
     *out = 0;
@@ -63,42 +70,99 @@ int64_t DaysSinceEpoch(int year, int month, int day) {
   return int64_t{era} * 146'097 + day_of_era - 719'468;
 }
 
-constexpr int kMostFractionDigits = 9;
-
-}  // namespace
-
-TimestampResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zone, int64_t* out) {
-  TextReader reader(text);
+// Reads YYYY-MM-DD as days since 1970-01-01.
+bool TakeDate(TextReader* reader, int64_t* days) {
   int year;
   int month;
   int day;
+  if (!reader->TakeNumber(4, &year) || !reader->Take("-") || !reader->TakeNumber(2, &month) ||
+      !reader->Take("-") || !reader->TakeNumber(2, &day) || year < 1 || month < 1 || month > 12 ||
+      day < 1 || day > DaysInMonth(year, month)) {
+    return false;
+  }
+  *days = DaysSinceEpoch(year, month, day);
+  return true;
+}
+
+constexpr int kMostFractionDigits = 9;
+
+struct TimeOfDay {
+  int64_t seconds = 0;
+  int64_t nanoseconds = 0;
+  int fraction_digits = 0;  // As written; what is beyond kMostFractionDigits is not counted in.
+};
+
+// Reads hh:mm:ss[.fraction].
+bool TakeTime(TextReader* reader, TimeOfDay* out) {
   int hour;
   int minute;
   int second;
-  if (!reader.TakeNumber(4, &year) || !reader.Take("-") || !reader.TakeNumber(2, &month) ||
-      !reader.Take("-") || !reader.TakeNumber(2, &day) || !reader.Take("Tt ") ||
-      !reader.TakeNumber(2, &hour) || !reader.Take(":") || !reader.TakeNumber(2, &minute) ||
-      !reader.Take(":") || !reader.TakeNumber(2, &second)) {
-    return TimestampResult::kMalformed;
+  if (!reader->TakeNumber(2, &hour) || !reader->Take(":") || !reader->TakeNumber(2, &minute) ||
+      !reader->Take(":") || !reader->TakeNumber(2, &second) || hour > 23 || minute > 59 ||
+      second > 59) {
+    return false;
   }
-  if (year < 1 || month < 1 || month > 12 || day < 1 || day > DaysInMonth(year, month) ||
-      hour > 23 || minute > 59 || second > 59) {
-    return TimestampResult::kMalformed;
+  out->seconds = int64_t{hour} * 3600 + minute * 60 + second;
+  if (!reader->Take(".")) {
+    return true;
   }
-  int64_t nanoseconds = 0;
-  int fraction_digits = 0;
-  if (reader.Take(".")) {
-    for (int digit; reader.TakeDigit(&digit); ++fraction_digits) {
-      if (fraction_digits < kMostFractionDigits) {
-        nanoseconds = nanoseconds * 10 + digit;
-      }
+  for (int digit; reader->TakeDigit(&digit); ++out->fraction_digits) {
+    if (out->fraction_digits < kMostFractionDigits) {
+      out->nanoseconds = out->nanoseconds * 10 + digit;
     }
-    if (fraction_digits == 0) {
-      return TimestampResult::kMalformed;
-    }
-    for (int digits = fraction_digits; digits < kMostFractionDigits; ++digits) {
-      nanoseconds *= 10;
-    }
+  }
+  for (int digits = out->fraction_digits; digits < kMostFractionDigits; ++digits) {
+    out->nanoseconds *= 10;
+  }
+  return out->fraction_digits > 0;
+}
+
+int64_t UnitsPerSecond(TimeUnit unit) {
+  static constexpr int64_t kUnits[] = {1, 1'000, 1'000'000, 1'000'000'000};
+  return kUnits[static_cast<size_t>(unit)];
+}
+
+bool IsTooFine(const TimeOfDay& time, TimeUnit unit) {
+  return time.fraction_digits > kMostFractionDigits ||
+         time.nanoseconds % (1'000'000'000 / UnitsPerSecond(unit)) != 0;
+}
+
+// Seconds and the fraction of a second, in units.
+__int128 InUnits(int64_t seconds, const TimeOfDay& time, TimeUnit unit) {
+  const int64_t per_second = UnitsPerSecond(unit);
+  // Wider than int64: the earliest nanosecond is reached only by adding the fraction.
+  return static_cast<__int128>(seconds) * per_second +
+         time.nanoseconds / (1'000'000'000 / per_second);
+}
+
+// Exponents beyond this are all alike, and adding to them must not overflow.
+constexpr int64_t kHugeExponent = 1'000'000'000'000;
+
+// The value times `factor`, plus `addend`.
+void MultiplyAdd(Decimal256* value, uint64_t factor, uint64_t addend) {
+  for (uint64_t& word : *value) {
+    const auto product = static_cast<unsigned __int128>(word) * factor + addend;
+    word = static_cast<uint64_t>(product);
+    addend = static_cast<uint64_t>(product >> 64);
+  }
+}
+
+void Negate(Decimal256* value) {
+  uint64_t carry = 1;
+  for (uint64_t& word : *value) {
+    word = ~word + carry;
+    carry = carry != 0 && word == 0 ? 1 : 0;
+  }
+}
+
+}  // namespace
+
+FormatResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zone, int64_t* out) {
+  TextReader reader(text);
+  int64_t days;
+  TimeOfDay time;
+  if (!TakeDate(&reader, &days) || !reader.Take("Tt ") || !TakeTime(&reader, &time)) {
+    return FormatResult::kMalformed;
   }
   int offset_minutes = 0;
   if (has_zone && !reader.Take("Zz")) {
@@ -107,30 +171,118 @@ TimestampResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zo
     int offset_minute;
     if (!reader.Take("+-", &sign) || !reader.TakeNumber(2, &offset_hour) || !reader.Take(":") ||
         !reader.TakeNumber(2, &offset_minute) || offset_hour > 23 || offset_minute > 59) {
-      return TimestampResult::kMalformed;
+      return FormatResult::kMalformed;
     }
     offset_minutes = (offset_hour * 60 + offset_minute) * (sign == '-' ? -1 : 1);
   }
   if (!reader.AtEnd()) {
-    return TimestampResult::kMalformed;
+    return FormatResult::kMalformed;
   }
-  static constexpr int64_t kUnitsPerSecond[] = {1, 1'000, 1'000'000, 1'000'000'000};
-  const int64_t per_second = kUnitsPerSecond[static_cast<size_t>(unit)];
-  const int64_t nanoseconds_per_unit = 1'000'000'000 / per_second;
-  if (fraction_digits > kMostFractionDigits || nanoseconds % nanoseconds_per_unit != 0) {
-    return TimestampResult::kTooFine;
+  if (IsTooFine(time, unit)) {
+    return FormatResult::kTooFine;
   }
-  const int64_t minutes =
-      (DaysSinceEpoch(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
-  const int64_t seconds = minutes * 60 + second;
-  // Wider than int64: the earliest nanosecond is reached only by adding the fraction.
-  const __int128 value =
-      static_cast<__int128>(seconds) * per_second + nanoseconds / nanoseconds_per_unit;
+  constexpr int64_t kSecondsPerDay = 86'400;
+  const int64_t seconds = days * kSecondsPerDay + time.seconds - int64_t{offset_minutes} * 60;
+  const __int128 value = InUnits(seconds, time, unit);
   if (value < INT64_MIN || value > INT64_MAX) {
-    return TimestampResult::kOutOfRange;
+    return FormatResult::kOutOfRange;
   }
   *out = static_cast<int64_t>(value);
-  return TimestampResult::kOk;
+  return FormatResult::kOk;
+}
+
+FormatResult ParseDate(std::string_view text, int64_t* days) {
+  TextReader reader(text);
+  return TakeDate(&reader, days) && reader.AtEnd() ? FormatResult::kOk : FormatResult::kMalformed;
+}
+
+FormatResult ParseTime(std::string_view text, TimeUnit unit, int64_t* out) {
+  TextReader reader(text);
+  TimeOfDay time;
+  if (!TakeTime(&reader, &time) || !reader.AtEnd()) {
+    return FormatResult::kMalformed;
+  }
+  if (IsTooFine(time, unit)) {
+    return FormatResult::kTooFine;
+  }
+  *out = static_cast<int64_t>(InUnits(time.seconds, time, unit));
+  return FormatResult::kOk;
+}
+
+FormatResult ParseDecimal(std::string_view text, int32_t precision, int32_t scale,
+                          Decimal256* out) {
+  TextReader reader(text);
+  const bool negative = reader.Take("-");
+  const std::string_view integer = reader.TakeDigits();
+  if (integer.empty() || (integer.size() > 1 && integer.front() == '0')) {
+    return FormatResult::kMalformed;
+  }
+  std::string_view fraction;
+  if (reader.Take(".")) {
+    fraction = reader.TakeDigits();
+    if (fraction.empty()) {
+      return FormatResult::kMalformed;
+    }
+  }
+  int64_t exponent = 0;
+  if (reader.Take("eE")) {
+    char sign = '+';
+    reader.Take("+-", &sign);
+    const std::string_view digits = reader.TakeDigits();
+    if (digits.empty()) {
+      return FormatResult::kMalformed;
+    }
+    for (const char digit : digits) {
+      exponent = std::min(exponent * 10 + (digit - '0'), kHugeExponent);
+    }
+    exponent = sign == '-' ? -exponent : exponent;
+  }
+  if (!reader.AtEnd()) {
+    return FormatResult::kMalformed;
+  }
+  const auto integer_digits = static_cast<int64_t>(integer.size());
+  const auto digits = integer_digits + static_cast<int64_t>(fraction.size());
+  const auto digit_at = [&](int64_t index) {
+    if (index >= digits) {
+      return 0;
+    }
+    return (index < integer_digits ? integer[static_cast<size_t>(index)]
+                                   : fraction[static_cast<size_t>(index - integer_digits)]) -
+           '0';
+  };
+  int64_t first = 0;
+  while (first < digits && digit_at(first) == 0) {
+    ++first;
+  }
+  *out = {};
+  if (first == digits) {
+    return FormatResult::kOk;
+  }
+  // Where the unscaled integer ends among the digits, or behind them.
+  const int64_t end = integer_digits + exponent + scale;
+  for (int64_t index = std::max<int64_t>(end, 0); index < digits; ++index) {
+    if (digit_at(index) != 0) {
+      return FormatResult::kTooFine;
+    }
+  }
+  if (end - first > precision) {
+    return FormatResult::kOutOfRange;
+  }
+  // As many digits at a time as a word takes.
+  constexpr int64_t kMostAtOnce = 19;
+  for (int64_t index = first; index < end;) {
+    uint64_t chunk = 0;
+    uint64_t factor = 1;
+    for (const int64_t stop = std::min(index + kMostAtOnce, end); index < stop; ++index) {
+      chunk = chunk * 10 + static_cast<uint64_t>(digit_at(index));
+      factor *= 10;
+    }
+    MultiplyAdd(out, factor, chunk);
+  }
+  if (negative) {
+    Negate(out);
+  }
+  return FormatResult::kOk;
 }
 
 int64_t DecodeBase64(std::string_view text, char* out) {
