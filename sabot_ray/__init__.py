@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import (
     AuthenticationFailed,
     AuthorizationFailed,
@@ -39,6 +40,7 @@ __all__ = [
     "DataLoss",
     "DecodeError",
     "Fenced",
+    "JsonCodec",
     "KafkaConfig",
     "KafkaError",
     "OffsetOutOfRange",

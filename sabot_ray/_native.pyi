@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.errors import KafkaError
 from sabot_ray.types import SourceStats, Watermarks
 
@@ -32,11 +33,11 @@ class PartitionPipeline:
         start_offset: int,
         end_offset: int | None,
         leader_epoch: int,
-        value_schema: pa.Schema,
+        value_codec: Codec,
+        key_codec: Codec,
         columns: Sequence[str],
         schema: pa.Schema,
         *,
-        refuse_unknown_fields: bool,
         skip_tombstones: bool,
         skip_decode_errors: bool,
         max_batch_bytes: int,
@@ -51,13 +52,12 @@ class PartitionPipeline:
     def stats(self) -> SourceStats: ...
     def close(self) -> None: ...
 
-def decode_json(
+def decode(
     values: Iterable[bytes | None],
-    value_schema: pa.Schema,
+    codec: Codec,
     columns: Sequence[str],
     schema: pa.Schema,
     *,
-    unknown_fields: str = "ignore",
     tombstones: str = "keep",
     on_decode_error: str = "fail",
 ) -> tuple[pa.RecordBatch, list[tuple[int, str, str]], dict[str, int]]: ...

@@ -13,14 +13,17 @@ import pyarrow as pa
 
 from sabot_ray.errors import ConfigError
 
+#: The metadata column whose type a stream's ``key_codec`` decides.
+KEY_COLUMN: Final = "_kafka_key"
+
 #: Marks a string column that holds the JSON text of whatever the field contains.
 JSON_TEXT_METADATA = {b"sabot_ray:json": b"text"}
 
-#: The columns that ``metadata=`` adds, by name, in this order.
+#: The columns that ``metadata=`` adds, by name, in this order; keys as they are.
 METADATA_FIELDS: dict[str, pa.Field[Any]] = {
     field.name: field
     for field in (
-        pa.field("_kafka_key", pa.binary()),
+        pa.field(KEY_COLUMN, pa.binary()),
         pa.field("_kafka_topic", pa.string()),
         pa.field("_kafka_partition", pa.int32()),
         pa.field("_kafka_offset", pa.int64()),
@@ -71,6 +74,11 @@ _OTHER_NAMES: Final = {
     "bool": "bool",
 }
 _NESTED_HINT: Final = "pass a pyarrow type, for example pa.list_(pa.string())"
+
+
+def metadata_fields(key_type: pa.DataType) -> dict[str, pa.Field[Any]]:
+    """Return `METADATA_FIELDS` with keys of this type."""
+    return METADATA_FIELDS | {KEY_COLUMN: pa.field(KEY_COLUMN, key_type)}
 
 
 def is_json_text(field: pa.Field[Any]) -> bool:
@@ -166,17 +174,21 @@ def check_columns(names: Iterable[str], schema: pa.Schema, where: str) -> tuple[
     return names
 
 
-def batch_schema(value_schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
+def batch_schema(
+    value_schema: pa.Schema, columns: Iterable[str], key_type: pa.DataType | None = None
+) -> pa.Schema:
     """Return the schema of batches with these columns, in their order.
 
     Args:
         value_schema: The value columns that exist, as `check_value_schema` returns it.
         columns: Names of value columns and of metadata columns.
+        key_type: The type of the keys' column; None: binary.
 
     Raises:
         ConfigError: A name is neither (the near names are told), or is given twice.
     """
-    known = {field.name: field for field in value_schema} | METADATA_FIELDS
+    known = {field.name: field for field in value_schema}
+    known |= metadata_fields(key_type or pa.binary())
     names = tuple(columns)
     for name in names:
         if name not in known:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray import runtime
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
@@ -21,6 +22,8 @@ from sabot_ray.kafka.options import (
     check_number,
     check_seconds,
     check_source_options,
+    checked_codec,
+    checked_key_codec,
     checked_partitions,
     checked_start,
     checked_text,
@@ -37,13 +40,13 @@ from sabot_ray.runtime.operators import (
     needed_columns,
     output_schema,
 )
-from sabot_ray.runtime.plan import SourceOptions, resolve_schema, source_schema
+from sabot_ray.runtime.plan import SourceOptions, resolve_codecs, source_schema
 from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import BatchRef, StreamRun
 from sabot_ray.schema import (
+    KEY_COLUMN,
     METADATA_FIELDS,
     check_columns,
-    check_value_schema,
     empty_batch,
     unknown_column,
 )
@@ -52,7 +55,6 @@ from sabot_ray.schema import (
 _NOT_YET = frozenset(
     (
         "codec_options",
-        "key_codec",
         "dead_letter_topic",
         "max_retry_attempts",
         "retry_backoff_seconds",
@@ -85,7 +87,7 @@ class Stream:
         bootstrap_servers: str | Sequence[str] | KafkaConfig,
         topic: str | Sequence[str],
         group_id: str | None = None,
-        codec_type: str = "json",
+        codec_type: str | Codec = "json",
         *,
         use_cpp: bool = True,
         backend: Literal["native", "aiokafka", "auto"] | None = None,
@@ -98,6 +100,7 @@ class Stream:
         max_batch_bytes: int = 16 * _MIB,
         linger_s: float = 0.0,
         metadata: bool | Sequence[str] = False,
+        key_codec: str | Codec | None = None,
         tombstones: Literal["keep", "skip"] = "keep",
         unknown_fields: Literal["ignore", "fail"] = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
@@ -118,12 +121,14 @@ class Stream:
             topic: The topic, a list of topics, or a regular expression that begins with ``^`` and
                 is searched for in the names.
             group_id: Consumer group that keeps the progress. Without one nothing is committed.
-            codec_type: How values are encoded: ``"json"`` (`docs/json.md` is the mapping).
+            codec_type: How values are encoded: ``"json"`` (`docs/json.md` is the mapping),
+                ``"string"`` or ``"bytes"`` (one column, ``value``), or a `JsonCodec`, which brings
+                its own schema.
             use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the
                 same results.
             backend: The same choice by name; a named backend is never replaced.
-            schema: The value columns: a schema, or name -> type. Default: inferred once, when the
-                stream starts, from a sample of every partition, and then fixed.
+            schema: The value columns of JSON: a schema, or name -> type. Default: inferred once,
+                when the stream starts, from a sample of every partition, and then fixed.
             start: ``"committed"`` (default with a group; where nothing is committed,
                 ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, an offset, a
                 `datetime` (naive is UTC: the first record that is not older), or ``{topic:
@@ -140,6 +145,9 @@ class Stream:
             linger_s: Seconds to wait for more records before a batch that is not full is handed
                 over.
             metadata: Whether to add the ``_kafka_...`` columns, or the names of those to add.
+            key_codec: How the column ``_kafka_key`` is made: None or ``"bytes"`` takes keys as they
+                are, ``"string"`` as text; ``"json"`` gives a struct of their fields, inferred like
+                the values', and a `JsonCodec` declares them.
             tombstones: ``"keep"`` gives a null value as a row of nulls, ``"skip"`` drops it.
             unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning
                 for each name) or ``"fail"``.
@@ -171,8 +179,6 @@ class Stream:
         check_setting_names(kafka_settings, options)
         if isinstance(schema, str) and schema == "infer":
             raise ConfigError("schema='infer' is not available yet; without one it is inferred")
-        if codec_type != "json":
-            raise ConfigError(f"codec_type: '{codec_type}' is not available yet; 'json' is")
         if isinstance(bootstrap_servers, KafkaConfig):
             config = bootstrap_servers.with_settings(**kafka_settings)
         else:
@@ -194,6 +200,12 @@ class Stream:
             max_batch_bytes=max_batch_bytes,
             linger_s=linger_s,
         )
+        columns = _metadata_columns(metadata)
+        if key_codec is not None and KEY_COLUMN not in columns:
+            raise ConfigError(
+                f"key_codec decodes the column '{KEY_COLUMN}', which is not asked for; pass "
+                f"metadata=['{KEY_COLUMN}'], too"
+            )
         if stream_id is not None and group_id is None:
             raise ConfigError("stream_id names a stream within a group: pass group_id, too")
         if not isinstance(ray_remote_args, Mapping | None):
@@ -218,13 +230,14 @@ class Stream:
                 group_id=group_id,
                 stream_id=checked_text("stream_id", stream_id),
                 backend=chosen,
-                schema=None if schema is None else check_value_schema(schema),
+                codec=checked_codec(codec_type, schema, unknown_fields),
+                key_codec=checked_key_codec(key_codec),
                 start=start,
                 end=end,
                 batch_size=min(batch_size, config.get("max.poll.records", batch_size)),
                 max_batch_bytes=max_batch_bytes,
                 linger_s=float(linger_s),
-                metadata=_metadata_columns(metadata),
+                metadata=columns,
                 tombstones=tombstones,
                 unknown_fields=unknown_fields,
                 error_handling_policy=error_handling_policy,
@@ -258,7 +271,7 @@ class Stream:
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        schema = source_schema(self._options, resolve_schema(self._options))
+        schema = source_schema(self._options, resolve_codecs(self._options))
         needed_columns(self._operators, schema)
         return output_schema(self._operators, schema)
 

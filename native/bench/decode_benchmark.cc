@@ -50,7 +50,13 @@ int main(int argc, char** argv) {
   schema.children = pointers.data();
 
   constexpr size_t kBatchRows = 50'000;
-  auto made = sabot::BatchBuilder::Make(schema, options, sabot::BufferPool::Make(64 << 20));
+  auto codec = sabot::ImportCodec("json", schema, "ignore");
+  if (!codec.ok()) {
+    std::fprintf(stderr, "%s\n", codec.status().message().c_str());
+    return 1;
+  }
+  options.value_codec = codec.value();
+  auto made = sabot::BatchBuilder::Make(options, sabot::BufferPool::Make(64 << 20));
   if (!made.ok()) {
     std::fprintf(stderr, "%s\n", made.status().message().c_str());
     return 1;

@@ -16,6 +16,7 @@ from libcpp.vector cimport vector
 
 import pyarrow as pa
 
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.codecs.dictionaries import encode_batch, plain_schema
 from sabot_ray.errors import (
     AuthenticationFailed,
@@ -113,9 +114,16 @@ cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
         void Wake()
 
 
-cdef extern from "codec/json_decoder.h" namespace "sabot" nogil:
-    cppclass CppJsonDecoder "sabot::JsonDecoder":
-        vector[pair[string, uint64_t]] UnknownFields()
+cdef extern from "<string_view>" namespace "std" nogil:
+    cppclass string_view:
+        string_view()
+        string_view(const char*, size_t)
+
+
+cdef extern from "codec/codec.h" namespace "sabot" nogil:
+    cppclass CppCodec "sabot::Codec":
+        pass
+    Result[CppCodec] ImportCodec(string_view, const ArrowSchema&, string_view)
 
 
 cdef extern from "codec/json_tokens.h" namespace "sabot" nogil:
@@ -131,12 +139,6 @@ cdef extern from "<optional>" namespace "std" nogil:
         T& value()
 
 
-cdef extern from "<string_view>" namespace "std" nogil:
-    cppclass string_view:
-        string_view()
-        string_view(const char*, size_t)
-
-
 cdef extern from "batch_builder.h" namespace "sabot" nogil:
     cppclass Record:
         Record()
@@ -147,14 +149,14 @@ cdef extern from "batch_builder.h" namespace "sabot" nogil:
         string topic
         int32_t partition
         vector[string] columns
-        cbool refuse_unknown_fields
+        CppCodec value_codec
+        CppCodec key_codec
     cppclass BatchBuilder:
         @staticmethod
-        Result[unique_ptr[BatchBuilder]] Make(
-            const ArrowSchema&, BatchOptions, const shared_ptr[BufferPool]&)
+        Result[unique_ptr[BatchBuilder]] Make(BatchOptions, const shared_ptr[BufferPool]&)
         optional[DecodeFailure] Append(const Record&) except +
         void Export(ArrowArray*) except +
-        const CppJsonDecoder& decoder()
+        vector[pair[string, uint64_t]] UnknownFieldCounts()
 
 
 cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
@@ -166,7 +168,8 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         int64_t end_offset
         int32_t leader_epoch
         vector[string] columns
-        cbool refuse_unknown_fields
+        CppCodec value_codec
+        CppCodec key_codec
         cbool skip_tombstones
         cbool skip_decode_errors
         int64_t max_batch_bytes
@@ -183,7 +186,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
     cppclass CppPartitionPipeline "sabot::PartitionPipeline":
         @staticmethod
         Result[unique_ptr[CppPartitionPipeline]] Open(
-            shared_ptr[CppConsumer], const ArrowSchema&, PartitionOptions)
+            shared_ptr[CppConsumer], PartitionOptions)
         Status Poll(int64_t, milliseconds, ArrowArray*)
         int64_t position()
         cbool has_news()
@@ -288,6 +291,21 @@ cdef object _import_batch(ArrowArray* array, object plain, object schema):
 
 cdef const ArrowSchema* _schema_pointer(object capsule) except NULL:
     return <const ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")
+
+
+cdef CppCodec _codec(codec) except *:
+    """Return a `sabot_ray.codecs.codec.Codec` as the core knows it."""
+    capsule = codec.columns.__arrow_c_schema__()
+    cdef string name = codec.name.encode()
+    cdef string unknown_fields = codec.unknown_fields.encode()
+    imported = ImportCodec(
+        string_view(name.data(), name.size()),
+        deref(_schema_pointer(capsule)),
+        string_view(unknown_fields.data(), unknown_fields.size()),
+    )
+    if not imported.ok():
+        raise _error(imported.status(), "", -1)
+    return imported.value()
 
 
 cdef vector[string] _names(columns):
@@ -403,12 +421,12 @@ cdef class PartitionPipeline:
         start_offset: The first offset.
         end_offset: The end of the range, or None.
         leader_epoch: Leader epoch of the start, or -1.
-        value_schema: All fields that values may have.
+        value_codec: How values become columns.
+        key_codec: How keys become a column.
         columns: The columns to build: value and metadata columns, in order.
         schema: The schema of these columns.
-        refuse_unknown_fields: Whether an unknown field is a decode error.
         skip_tombstones: Whether tombstones are dropped.
-        skip_decode_errors: Whether values that do not decode are dropped.
+        skip_decode_errors: Whether records that do not decode are dropped.
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more before a batch that is not full is handed over.
         await_backlog: Whether to wait a little for a full batch far behind the log's end.
@@ -428,11 +446,11 @@ cdef class PartitionPipeline:
         start_offset: int,
         end_offset: int | None,
         leader_epoch: int,
-        value_schema: pa.Schema,
+        value_codec: Codec,
+        key_codec: Codec,
         columns,
         schema: pa.Schema,
         *,
-        refuse_unknown_fields: bool,
         skip_tombstones: bool,
         skip_decode_errors: bool,
         max_batch_bytes: int,
@@ -443,8 +461,6 @@ cdef class PartitionPipeline:
         self._plain_schema = plain_schema(schema)
         self._topic = topic
         self._partition = partition
-        capsule = value_schema.__arrow_c_schema__()
-        cdef const ArrowSchema* fields = _schema_pointer(capsule)
         cdef int64_t linger_us = int(linger_s * 1e6)
         cdef PartitionOptions options
         options.topic = <string>topic.encode()
@@ -453,7 +469,8 @@ cdef class PartitionPipeline:
         options.end_offset = -1 if end_offset is None else end_offset
         options.leader_epoch = leader_epoch
         options.columns = _names(columns)
-        options.refuse_unknown_fields = refuse_unknown_fields
+        options.value_codec = _codec(value_codec)
+        options.key_codec = _codec(key_codec)
         options.skip_tombstones = skip_tombstones
         options.skip_decode_errors = skip_decode_errors
         options.max_batch_bytes = max_batch_bytes
@@ -462,7 +479,7 @@ cdef class PartitionPipeline:
         cdef shared_ptr[CppConsumer] client = consumer._opened()
         cdef Result[unique_ptr[CppPartitionPipeline]] opened
         with nogil:
-            opened = CppPartitionPipeline.Open(client, deref(fields), move(options))
+            opened = CppPartitionPipeline.Open(client, move(options))
         if not opened.ok():
             raise _error(opened.status(), topic, partition)
         self._pipeline = move(opened.value())
@@ -548,13 +565,12 @@ cdef class PartitionPipeline:
 # --- decoding without Kafka ----------------------------------------------------------------------
 
 
-def decode_json(
+def decode(
     values,
-    value_schema: pa.Schema,
+    codec: Codec,
     columns,
     schema: pa.Schema,
     *,
-    unknown_fields: str = "ignore",
     tombstones: str = "keep",
     on_decode_error: str = "fail",
 ):
@@ -562,10 +578,9 @@ def decode_json(
 
     Args:
         values: Bytes, or None for a tombstone.
-        value_schema: All fields that values may have.
+        codec: How they become columns.
         columns: Names of the columns to build, in order.
         schema: The schema of these columns.
-        unknown_fields: ``"ignore"`` or ``"fail"``.
         tombstones: ``"keep"`` or ``"skip"``.
         on_decode_error: ``"fail"``: decoding stops at the first value that does not decode;
             ``"skip"``: such values are left out.
@@ -574,12 +589,10 @@ def decode_json(
         The batch; index, field and reason of the values that did not decode; and in how many
         objects each unknown field was met, by path.
     """
-    capsule = value_schema.__arrow_c_schema__()
     cdef BatchOptions options
     options.columns = _names(columns)
-    options.refuse_unknown_fields = unknown_fields == "fail"
-    made = BatchBuilder.Make(
-        deref(_schema_pointer(capsule)), move(options), BufferPool.Make(64 << 20))
+    options.value_codec = _codec(codec)
+    made = BatchBuilder.Make(move(options), BufferPool.Make(64 << 20))
     if not made.ok():
         raise _error(made.status(), "", -1)
     cdef unique_ptr[BatchBuilder] batch = move(made.value())
@@ -603,4 +616,4 @@ def decode_json(
     cdef ArrowArray array
     deref(batch).Export(&array)
     rows = _import_batch(&array, plain_schema(schema), schema)
-    return rows, rejected, _counts(deref(batch).decoder().UnknownFields())
+    return rows, rejected, _counts(deref(batch).UnknownFieldCounts())

@@ -18,17 +18,26 @@ Field MakeField(TypeId type, std::vector<Field> children = {}) {
   return field;
 }
 
+Field KeyField(const Codec& codec) {
+  switch (codec.format) {
+    case Codec::Format::kBytes:
+      break;
+    case Codec::Format::kString:
+      return MakeField(TypeId::kString);
+    case Codec::Format::kJson:
+      return MakeField(TypeId::kStruct, codec.fields);
+  }
+  return MakeField(TypeId::kBinary);
+}
+
 }  // namespace
 
-Result<std::unique_ptr<BatchBuilder>> BatchBuilder::Make(const ArrowSchema& value_schema,
-                                                         BatchOptions options,
+Result<std::unique_ptr<BatchBuilder>> BatchBuilder::Make(BatchOptions options,
                                                          const std::shared_ptr<BufferPool>& pool) {
-  Result<std::vector<Field>> fields = ImportSchema(value_schema);
-  if (!fields.ok()) {
-    return fields.status();
-  }
+  const std::vector<Field>& fields = options.value_codec.fields;
+  const Codec& keys = options.key_codec;
   const std::array<Field, kMetadataNames.size()> metadata_fields = {
-      MakeField(TypeId::kBinary),
+      KeyField(keys),
       MakeField(TypeId::kString),
       MakeField(TypeId::kInt32),
       MakeField(TypeId::kInt64),
@@ -38,29 +47,45 @@ Result<std::unique_ptr<BatchBuilder>> BatchBuilder::Make(const ArrowSchema& valu
                                                             MakeField(TypeId::kBinary)})}),
   };
   std::unique_ptr<BatchBuilder> batch(new BatchBuilder);
-  std::vector<ColumnBuilder*> by_field(fields.value().size(), nullptr);
+  const bool decodes_keys = keys.format != Codec::Format::kBytes;
+  std::vector<ColumnBuilder*> by_field(fields.size(), nullptr);
   for (const std::string& column : options.columns) {
     const auto metadata = std::find(kMetadataNames.begin(), kMetadataNames.end(), column);
     if (metadata != kMetadataNames.end()) {
       const auto index = static_cast<size_t>(metadata - kMetadataNames.begin());
       const auto kind = static_cast<Metadata>(index);
       batch->columns_.push_back(MakeColumnBuilder(metadata_fields.at(index), pool));
+      if (kind == Metadata::kKey && decodes_keys) {
+        batch->key_column_ = batch->columns_.back().get();
+        continue;
+      }
       batch->metadata_columns_.emplace_back(kind, batch->columns_.back().get());
       batch->wants_timestamps_ |= kind == Metadata::kTimestamp || kind == Metadata::kTimestampType;
       batch->wants_headers_ |= kind == Metadata::kHeaders;
       continue;
     }
-    const auto field = std::find_if(fields.value().begin(), fields.value().end(),
+    const auto field = std::find_if(fields.begin(), fields.end(),
                                     [&](const Field& known) { return known.name == column; });
-    if (field == fields.value().end()) {
+    if (field == fields.end()) {
       return Status::Invalid("columns: there is no column '" + column + "'");
     }
     batch->columns_.push_back(MakeColumnBuilder(*field, pool));
     batch->value_columns_.push_back(batch->columns_.back().get());
-    by_field[static_cast<size_t>(field - fields.value().begin())] = batch->columns_.back().get();
+    by_field[static_cast<size_t>(field - fields.begin())] = batch->columns_.back().get();
   }
-  batch->decoder_ =
-      std::make_unique<JsonDecoder>(fields.value(), by_field, options.refuse_unknown_fields);
+  batch->decoder_ = MakeDecoder(options.value_codec, by_field, "$");
+  if (decodes_keys) {
+    std::vector<ColumnBuilder*> key_columns(keys.fields.size(), nullptr);
+    if (batch->key_column_ != nullptr && keys.format == Codec::Format::kJson) {
+      batch->key_struct_ = static_cast<StructBuilder*>(batch->key_column_);
+      for (size_t i = 0; i < key_columns.size(); ++i) {
+        key_columns[i] = batch->key_struct_->child(i);
+      }
+    } else {
+      key_columns.front() = batch->key_column_;
+    }
+    batch->key_decoder_ = MakeDecoder(keys, key_columns, "key");
+  }
   batch->options_ = std::move(options);
   return batch;
 }
@@ -77,6 +102,16 @@ std::optional<DecodeFailure> BatchBuilder::Append(const Record& record) {
         column->AppendNull();
       }
     }
+    if (key_decoder_ != nullptr) {
+      std::optional<DecodeFailure> failure = AppendKey(record);
+      if (failure.has_value()) {
+        if (record.value.has_value()) {
+          decoder_->UncountLast();
+        }
+        Truncate(rows_);
+        return failure;
+      }
+    }
     for (const auto& [metadata, column] : metadata_columns_) {
       AppendMetadata(metadata, column, record);
     }
@@ -87,6 +122,34 @@ std::optional<DecodeFailure> BatchBuilder::Append(const Record& record) {
   }
   ++rows_;
   return std::nullopt;
+}
+
+std::optional<DecodeFailure> BatchBuilder::AppendKey(const Record& record) {
+  if (!record.key.has_value()) {
+    if (key_column_ != nullptr) {
+      key_column_->AppendNull();
+    }
+    return std::nullopt;
+  }
+  std::optional<DecodeFailure> failure = key_decoder_->Decode(*record.key);
+  if (!failure.has_value() && key_struct_ != nullptr) {
+    key_struct_->Commit();
+  }
+  return failure;
+}
+
+std::vector<std::pair<std::string, uint64_t>> BatchBuilder::UnknownFieldCounts() const {
+  auto counts = decoder_->UnknownFieldCounts();
+  if (key_decoder_ != nullptr) {
+    const auto of_keys = key_decoder_->UnknownFieldCounts();
+    counts.insert(counts.end(), of_keys.begin(), of_keys.end());
+  }
+  return counts;
+}
+
+uint64_t BatchBuilder::unknown_field_changes() const {
+  return decoder_->unknown_field_changes() +
+         (key_decoder_ != nullptr ? key_decoder_->unknown_field_changes() : 0);
 }
 
 void BatchBuilder::AppendMetadata(Metadata metadata, ColumnBuilder* builder,

@@ -12,7 +12,7 @@
 #include "arrow/c_data.h"
 #include "arrow/column_builder.h"
 #include "arrow/field.h"
-#include "codec/json_decoder.h"
+#include "codec/codec.h"
 #include "status.h"
 
 namespace sabot {
@@ -36,23 +36,24 @@ struct BatchOptions {
   std::string topic;
   int32_t partition = -1;
   std::vector<std::string> columns;  // Value and metadata columns, in order.
-  bool refuse_unknown_fields = false;
+  Codec value_codec;
+  Codec key_codec;
 };
 
 // Belongs to one thread at a time.
 class BatchBuilder {
  public:
-  // `value_schema` has every field that the values may have; it stays its owner's.
-  static Result<std::unique_ptr<BatchBuilder>> Make(const ArrowSchema& value_schema,
-                                                    BatchOptions options,
+  static Result<std::unique_ptr<BatchBuilder>> Make(BatchOptions options,
                                                     const std::shared_ptr<BufferPool>& pool);
 
   bool wants_timestamps() const { return wants_timestamps_; }
   bool wants_headers() const { return wants_headers_; }
   int64_t rows() const { return rows_; }
-  const JsonDecoder& decoder() const { return *decoder_; }
+  // See Decoder; of values and keys.
+  std::vector<std::pair<std::string, uint64_t>> UnknownFieldCounts() const;
+  uint64_t unknown_field_changes() const;
 
-  // Appends one row, or none if the value does not decode.
+  // Appends one row, or none if the value does not decode, or else the key does not.
   std::optional<DecodeFailure> Append(const Record& record);
   // Moves the rows into `out`, which the receiver releases, and begins anew.
   void Export(ArrowArray* out);
@@ -72,6 +73,7 @@ class BatchBuilder {
   };
 
   BatchBuilder() = default;
+  std::optional<DecodeFailure> AppendKey(const Record& record);
   void AppendMetadata(Metadata metadata, ColumnBuilder* builder, const Record& record) const;
   void Truncate(int64_t rows);
 
@@ -79,7 +81,10 @@ class BatchBuilder {
   std::vector<std::unique_ptr<ColumnBuilder>> columns_;
   std::vector<ColumnBuilder*> value_columns_;
   std::vector<std::pair<Metadata, ColumnBuilder*>> metadata_columns_;
-  std::unique_ptr<JsonDecoder> decoder_;
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<Decoder> key_decoder_;  // Null where keys are taken as they are.
+  ColumnBuilder* key_column_ = nullptr;   // Null where it is not built.
+  StructBuilder* key_struct_ = nullptr;   // The same, if keys have fields.
   bool wants_timestamps_ = false;
   bool wants_headers_ = false;
   int64_t rows_ = 0;

@@ -33,13 +33,13 @@ PartitionPipeline::PartitionPipeline(std::shared_ptr<Consumer> consumer, Partiti
       position_(options_.start_offset) {}
 
 Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
-    std::shared_ptr<Consumer> consumer, const ArrowSchema& value_schema, PartitionOptions options) {
+    std::shared_ptr<Consumer> consumer, PartitionOptions options) {
   options.max_batch_bytes = std::min(options.max_batch_bytes, kMostBatchBytes);
   std::unique_ptr<PartitionPipeline> pipeline(
       new PartitionPipeline(std::move(consumer), std::move(options)));
   const PartitionOptions& given = pipeline->options_;
   Result<std::unique_ptr<BatchBuilder>> batch = BatchBuilder::Make(
-      value_schema, {given.topic, given.partition, given.columns, given.refuse_unknown_fields},
+      {given.topic, given.partition, given.columns, given.value_codec, given.key_codec},
       // Two batches' worth: one with the receiver, one in the making.
       BufferPool::Make(static_cast<size_t>(2 * given.max_batch_bytes)));
   if (!batch.ok()) {
@@ -367,11 +367,11 @@ void PartitionPipeline::ReadHeaders(const rd_kafka_message_t& message) {
 }
 
 void PartitionPipeline::PublishStats() {
-  const JsonDecoder& decoder = batch_->decoder();
   const std::lock_guard lock(stats_mutex_);
-  const bool has_news = decoder.unknown_field_total() != unknown_published_;
-  unknown_published_ = decoder.unknown_field_total();
-  auto unknown_fields = has_news ? decoder.UnknownFields() : std::move(published_.unknown_fields);
+  const bool has_news = batch_->unknown_field_changes() != unknown_published_;
+  unknown_published_ = batch_->unknown_field_changes();
+  auto unknown_fields =
+      has_news ? batch_->UnknownFieldCounts() : std::move(published_.unknown_fields);
   published_ = counted_;
   published_.unknown_fields = std::move(unknown_fields);
 }

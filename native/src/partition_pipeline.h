@@ -27,7 +27,8 @@ struct PartitionOptions {
   int64_t end_offset = -1;    // Negative: none.
   int32_t leader_epoch = -1;  // Of the start offset; negative: not known.
   std::vector<std::string> columns;
-  bool refuse_unknown_fields = false;
+  Codec value_codec;
+  Codec key_codec;
   bool skip_tombstones = false;
   bool skip_decode_errors = false;
   int64_t max_batch_bytes = 16 << 20;
@@ -53,9 +54,8 @@ struct PartitionStats {
 // from any. The pipeline owns its queue and what it took from it, and shares the consumer.
 class PartitionPipeline {
  public:
-  // Begins to fetch. `value_schema` stays its owner's.
+  // Begins to fetch.
   static Result<std::unique_ptr<PartitionPipeline>> Open(std::shared_ptr<Consumer> consumer,
-                                                         const ArrowSchema& value_schema,
                                                          PartitionOptions options);
   ~PartitionPipeline();
   PartitionPipeline(const PartitionPipeline&) = delete;

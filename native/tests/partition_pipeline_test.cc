@@ -23,24 +23,6 @@ const Api& TheApi() {
   return api;
 }
 
-// One column n: int64.
-class NumberSchema {
- public:
-  NumberSchema() {
-    field_.name = "n";
-    field_.format = "l";
-    schema_.format = "+s";
-    schema_.n_children = 1;
-    schema_.children = &pointer_;
-  }
-  const ArrowSchema& get() const { return schema_; }
-
- private:
-  ArrowSchema field_{};
-  ArrowSchema* pointer_ = &field_;
-  ArrowSchema schema_{};
-};
-
 // A topic "t" whose records are {"n":0}, {"n":1}, ...
 class Fixture {
  public:
@@ -66,7 +48,8 @@ class Fixture {
   std::unique_ptr<PartitionPipeline> Open(PartitionOptions options) {
     options.topic = "t";
     options.columns = {"n", "_kafka_offset"};
-    auto opened = PartitionPipeline::Open(consumer, NumberSchema().get(), std::move(options));
+    options.value_codec = {Codec::Format::kJson, {MakeField("n", TypeId::kInt64)}};
+    auto opened = PartitionPipeline::Open(consumer, std::move(options));
     if (!opened.ok()) {
       testing::Fail(__FILE__, __LINE__) << opened.status().message() << '\n';
     }

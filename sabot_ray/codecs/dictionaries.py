@@ -16,7 +16,9 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     Returns:
         The schema that was given, if it has no dictionary.
     """
-    plain = pa.schema([_plain_field(field) for field in schema], metadata=schema.metadata)
+    # Any, because the stubs do not take what they say that there is.
+    metadata: Any = schema.metadata
+    plain = pa.schema([_plain_field(field) for field in schema], metadata=metadata)
     return schema if plain.equals(schema) else plain
 
 

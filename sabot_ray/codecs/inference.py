@@ -73,12 +73,13 @@ class _Seen:
         return pa.int64()
 
 
-def infer_schema(samples: Iterable[bytes | None]) -> pa.Schema:
-    """Infer the schema of the value columns; `docs/json.md` has the rules.
+def infer_schema(samples: Iterable[bytes | None], option: str = "schema") -> pa.Schema:
+    """Infer the schema of values, or of keys; `docs/json.md` has the rules.
 
     Args:
         samples: Record values, in order of partition and offset. Tombstones (None) and values that
             do not decode do not count.
+        option: What declares the schema instead.
 
     Raises:
         ConfigError: No value has a field that could be a column.
@@ -107,5 +108,5 @@ def infer_schema(samples: Iterable[bytes | None]) -> pa.Schema:
             why = f"none of {sampled} sampled records is a JSON object"
         else:
             why = f"none of {decoded} sampled JSON objects has a field that can be a column"
-        raise ConfigError(f"no schema can be inferred: {why}; declare schema=")
+        raise ConfigError(f"no schema can be inferred: {why}; declare {option}=")
     return pa.schema(fields)

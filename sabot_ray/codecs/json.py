@@ -19,12 +19,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot_ray.codecs.codec import VALUE_ROOT, Codec, Decoded, Rejected
 from sabot_ray.codecs.dictionaries import encode_array, plain_schema
 from sabot_ray.codecs.json_document import (
     SHALLOW,
@@ -40,49 +41,33 @@ from sabot_ray.schema import is_json_text, path_step
 
 
 @dataclass(frozen=True)
-class JsonCodec:
+class JsonCodec(Codec):
     """Reads each value as one JSON object; `docs/json.md` is the mapping.
 
     Attributes:
-        schema: The value columns, in order; see `sabot_ray.schema.check_value_schema`.
+        schema: The fields that become columns, in order; see
+            `sabot_ray.schema.check_value_schema`.
         unknown_fields: What to do with a field that the schema does not know: ``"ignore"`` counts
             it, ``"fail"`` makes it a decode error.
     """
 
+    name: ClassVar[str] = "json"
     schema: pa.Schema
     unknown_fields: Literal["ignore", "fail"] = "ignore"
 
+    @property
+    def columns(self) -> pa.Schema:
+        """See `Codec.columns`."""
+        return self.schema
 
-@dataclass(frozen=True)
-class Rejected:
-    """A value that does not decode.
-
-    Attributes:
-        index: Its index in the values that were given.
-        field: Path of the offending field, ``"$"`` for the whole value.
-        reason: What is wrong with it.
-    """
-
-    index: int
-    field: str
-    reason: str
-
-
-class Decoded(NamedTuple):
-    """What became of a list of values.
-
-    Attributes:
-        columns: One array per column of the decoder, in its order; a row per entry of ``rows``.
-        rows: Indices of the values that became rows, ascending.
-        rejected: The values that did not, ascending.
-        unknown_fields: Path of a field that the schema does not know -> in how many objects it was
-            met; rejected values do not count.
-    """
-
-    columns: list[pa.Array[Any]]
-    rows: Sequence[int]
-    rejected: list[Rejected]
-    unknown_fields: dict[str, int]
+    def decoder(
+        self,
+        columns: Sequence[str],
+        on_error: Literal["fail", "skip"] = "fail",
+        root: str = VALUE_ROOT,
+    ) -> JsonDecoder:
+        """See `Codec.decoder`."""
+        return JsonDecoder(self, columns, on_error, root)
 
 
 #: Longer names of unknown fields pass uncounted, in bytes; see docs/json.md.
@@ -226,13 +211,15 @@ class _StringReader(_Reader):
         return text
 
 
-class _BinaryReader(_StringReader):
+class _ParsedReader(_StringReader):
     takes = frozenset({str})
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
-        decoded = [None if text is None else self._parse(text) for text in values]
-        return super()._array(decoded, unknown)
+        parsed = [None if text is None else self._parse(text) for text in values]
+        return super()._array(parsed, unknown)
 
+
+class _BinaryReader(_ParsedReader):
     def _parse(self, text: str) -> bytes:
         try:
             data = binascii.a2b_base64(text, strict_mode=True)
@@ -280,7 +267,8 @@ def _in_units(match: re.Match[str], arrow_type: Any) -> int:
         # A timestamp's zone does not matter here.
         raise Unfit(f"finer than {str(arrow_type).split(',')[0].removesuffix(']')}]")
     seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
-    return seconds * 10**digits + int(f"{fraction[:digits]:0<{digits}}" or 0)
+    number: int = seconds * 10**digits + int(f"{fraction[:digits]:0<{digits}}" or 0)
+    return number
 
 
 class _TimestampReader(_StringReader):
@@ -340,7 +328,7 @@ class _DateReader(_StringReader):
         return days if self.type == pa.date32() else days * 86_400_000
 
 
-class _TimeReader(_BinaryReader):
+class _TimeReader(_ParsedReader):
     def _parse(self, text: str) -> int:
         match = _TIME.fullmatch(text)
         if not match:
@@ -608,13 +596,13 @@ def _run_length(values: Sequence[bytes | None]) -> int:
 
 
 class JsonDecoder:
-    """Decodes record values in Python, with exactly the native decoder's results.
+    """See `Decoder`.
 
     Args:
         codec: The mapping; its schema has passed `sabot_ray.schema.check_value_schema`.
-        columns: Names of the value columns to build, in order.
-        on_error: ``"fail"``: decoding stops at the first value that does not decode; ``"skip"``:
-            such values are left out.
+        columns: See `Codec.decoder`, as the others.
+        on_error: ``"fail"`` or ``"skip"``.
+        root: Where the paths of fields begin.
     """
 
     def __init__(
@@ -622,19 +610,16 @@ class JsonDecoder:
         codec: JsonCodec,
         columns: Sequence[str],
         on_error: Literal["fail", "skip"] = "fail",
+        root: str = VALUE_ROOT,
     ) -> None:
         refuse_unknown = codec.unknown_fields == "fail"
         fields = pa.struct(list(plain_schema(codec.schema)))
-        self._document = _StructReader(fields, "$", refuse_unknown, columns)
+        self._document = _StructReader(fields, root, refuse_unknown, columns)
         self._types = [codec.schema.field(name).type for name in columns]
         self._stop = on_error == "fail"
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        """Decode values; None, a tombstone, is a row of nulls.
-
-        With ``on_error="fail"`` the result ends before the first value that does not decode, which
-        is then the only one in ``rejected``.
-        """
+        """See `Decoder.decode`."""
         readers = self._document.fields.values()
         result = _Result([[pa.array([], reader.type) for reader in readers]])
         length = _run_length(values)
@@ -706,7 +691,9 @@ class JsonDecoder:
                 document = parse_document(value)
                 rows.append(self._document.value(document.root, document.tokens, met))
             except Unfit as unfit:
-                result.rejected.append(Rejected(index, f"${unfit.path}", unfit.reason))
+                result.rejected.append(
+                    Rejected(index, self._document.path + unfit.path, unfit.reason)
+                )
                 if self._stop:
                     break
             else:

@@ -11,7 +11,7 @@ from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S
+from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord
 from sabot_ray.types import TopicPartition, Watermarks
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class AiokafkaClusterClient:
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
-    ) -> list[bytes | None]:
+    ) -> list[SampledRecord]:
         """See `ClusterClient.sample`."""
         due = [
             (partition, start, end)
@@ -98,14 +98,14 @@ class AiokafkaClusterClient:
             for start, end in wanted
             if start < end
         ]
-        values: list[bytes | None] = []
+        sampled: list[SampledRecord] = []
         for first in range(0, len(due), _SAMPLE_PARTITIONS):
-            values += self._sample(topic, due[first : first + _SAMPLE_PARTITIONS], records)
-        return values
+            sampled += self._sample(topic, due[first : first + _SAMPLE_PARTITIONS], records)
+        return sampled
 
     def _sample(
         self, topic: str, ranges: Sequence[tuple[int, int, int]], records: int
-    ) -> list[bytes | None]:
+    ) -> list[SampledRecord]:
         fetchers = [
             PartitionFetcher(
                 self._loop,
@@ -121,21 +121,21 @@ class AiokafkaClusterClient:
             # All of them fetch while the first ones are being read.
             for fetcher, (_, start, _) in zip(fetchers, ranges, strict=True):
                 fetcher.start(start)
-            values: list[bytes | None] = []
+            sampled: list[SampledRecord] = []
             for fetcher, (partition, start, end) in zip(fetchers, ranges, strict=True):
                 where = f"topic '{topic}' partition {partition}"
-                values += self._read(fetcher, where, start, end, records)
-            return values
+                sampled += self._read(fetcher, where, start, end, records)
+            return sampled
         finally:
             for fetcher in fetchers:
                 fetcher.close()
 
     def _read(
         self, fetcher: PartitionFetcher, where: str, start: int, end: int, records: int
-    ) -> list[bytes | None]:
-        values: list[bytes | None] = []
+    ) -> list[SampledRecord]:
+        sampled: list[SampledRecord] = []
         position = start
-        while position < end and len(values) < records:
+        while position < end and len(sampled) < records:
             fetched = fetcher.take(METADATA_TIMEOUT_S)
             if fetched is None:
                 raise self._unavailable(f"{where}: sample for the schema", None)
@@ -146,9 +146,13 @@ class AiokafkaClusterClient:
                 check_crcs=fetcher.check_crcs,
             )
             for found, _ in batches:
-                values += [record.value for record in found if start <= record.offset < end]
+                sampled += [
+                    SampledRecord(record.key, record.value)
+                    for record in found
+                    if start <= record.offset < end
+                ]
             position = fetched.next_offset
-        return values[:records]
+        return sampled[:records]
 
     def close(self) -> None:
         """See `ClusterClient.close`."""

@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from sabot_ray.codecs.json import JsonDecoder
+from sabot_ray.codecs.codec import KEY_ROOT, Decoded, Rejected
+from sabot_ray.codecs.text import BytesCodec
 from sabot_ray.errors import DecodeError, KafkaError
 from sabot_ray.kafka.aiokafka_brokers import Brokers
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
@@ -21,7 +22,7 @@ from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.kafka.standalone import StandaloneSource
-from sabot_ray.schema import METADATA_FIELDS
+from sabot_ray.schema import KEY_COLUMN, METADATA_FIELDS
 from sabot_ray.types import SourceStats, TopicPartition, Watermarks
 
 #: The metadata columns that differ from record to record -> the attribute of aiokafka's records.
@@ -32,7 +33,8 @@ _ATTRIBUTES: Final = {
     "_kafka_timestamp_type": "timestamp_type",
     "_kafka_headers": "headers",
 }
-#: How many paths of unknown fields a source counts, as in native; see docs/json.md.
+#: How many paths of unknown fields a source counts, of values and of keys each, as in native.
+#: See docs/json.md.
 _MOST_UNKNOWN_FIELDS: Final = 10_000
 #: Longest time that `AiokafkaSource.watermarks` waits, in seconds.
 _WATERMARKS_TIMEOUT_S: Final = 10.0
@@ -165,12 +167,23 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         self._end_offset = end_offset
         value_columns = [name for name in spec.columns if name not in METADATA_FIELDS]
         self._value_index = {name: index for index, name in enumerate(value_columns)}
-        self._decoder = JsonDecoder(spec.codec, value_columns, spec.on_decode_error)
+        self._decoder = spec.codec.decoder(value_columns, spec.on_decode_error)
+        # Bytes are what a key is anyway.
+        self._key_decoder = (
+            None
+            if isinstance(spec.key_codec, BytesCodec)
+            else spec.key_codec.decoder(
+                spec.key_codec.columns.names if KEY_COLUMN in spec.columns else (),
+                spec.on_decode_error,
+                KEY_ROOT,
+            )
+        )
         self._attributes = {"offset", "key", "value"} | {
             _ATTRIBUTES[name] for name in spec.columns if name in _ATTRIBUTES
         }
         self._stats = SourceStats()
-        self._unknown_fields: Counter[str] = Counter()
+        # Of values, and of keys.
+        self._unknown_fields: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self._closed = False
         self._fetcher = PartitionFetcher(
             self._client.loop,
@@ -311,10 +324,12 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         """Decode what was taken; a bad record is where the source stands still from then on."""
         kept: Sequence[int] = range(len(taken))
         values = taken.lists["value"]
+        keys = taken.lists["key"]
         if self._spec.tombstones == "skip" and None in values:
             kept = [row for row in kept if values[row] is not None]
             values = [values[row] for row in kept]
-        decoded = self._decoder.decode(values)
+            keys = [keys[row] for row in kept]
+        decoded, decoded_keys = self._decode(values, keys)
         errors = [
             DecodeError.at(
                 self._spec.topic,
@@ -330,28 +345,54 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             consumed = kept[decoded.rejected[0].index]
             self._error = errors.pop()
             self._position = self._error.offset
-        self._count(taken, consumed, errors, decoded.unknown_fields)
+        unknown_keys = decoded_keys.unknown_fields if decoded_keys else {}
+        self._count(taken, consumed, errors, (decoded.unknown_fields, unknown_keys))
         rows = [kept[row] for row in decoded.rows]
-        columns = [
-            decoded.columns[self._value_index[name]]
-            if name in self._value_index
-            else self._metadata_column(name, taken, rows)
-            for name in self._spec.columns
-        ]
+        columns = []
+        for name in self._spec.columns:
+            if name in self._value_index:
+                columns.append(decoded.columns[self._value_index[name]])
+            elif name == KEY_COLUMN and decoded_keys:
+                of_rows = [keys[row] for row in decoded.rows]
+                columns.append(self._spec.key_codec.key_array(decoded_keys.columns, of_rows))
+            else:
+                columns.append(self._metadata_column(name, taken, rows))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _decode(
+        self, values: Sequence[bytes | None], keys: Sequence[bytes | None]
+    ) -> tuple[Decoded, Decoded | None]:
+        """Decode values, and the keys of those that decode; the rows are those of both."""
+        decoded = self._decoder.decode(values)
+        if self._key_decoder is None:
+            return decoded, None
+        decoded_keys = self._key_decoder.decode([keys[row] for row in decoded.rows])
+        if decoded_keys.rejected:
+            rejected = [
+                Rejected(decoded.rows[key.index], key.field, key.reason)
+                for key in decoded_keys.rejected
+            ]
+            if self._spec.on_decode_error == "skip":
+                rejected = sorted(decoded.rejected + rejected, key=attrgetter("index"))
+            rows = [decoded.rows[row] for row in decoded_keys.rows]
+            # Once more without them: the values of such records must not be counted, either.
+            again = self._decoder.decode([values[row] for row in rows])
+            decoded = Decoded(again.columns, rows, rejected, again.unknown_fields)
+        return decoded, decoded_keys
 
     def _count(
         self,
         taken: _Records,
         consumed: int,
         errors: Sequence[DecodeError],
-        unknown_fields: Mapping[str, int],
+        unknown_fields: tuple[Mapping[str, int], Mapping[str, int]],
     ) -> None:
         if not consumed:
             return
-        for path, met in unknown_fields.items():
-            if path in self._unknown_fields or len(self._unknown_fields) < _MOST_UNKNOWN_FIELDS:
-                self._unknown_fields[path] += met
+        for counted_before, fields in zip(self._unknown_fields, unknown_fields, strict=True):
+            for path, met in fields.items():
+                if path in counted_before or len(counted_before) < _MOST_UNKNOWN_FIELDS:
+                    counted_before[path] += met
         counted = taken.part(0, consumed)
         before = self._stats
         # One assignment, so that another thread never sees half of it.
@@ -360,7 +401,9 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             bytes=before.bytes + counted.bytes,
             decode_errors=before.decode_errors + len(errors),
             last_decode_error=errors[-1].message if errors else before.last_decode_error,
-            unknown_fields=dict(self._unknown_fields) if unknown_fields else before.unknown_fields,
+            unknown_fields={**self._unknown_fields[0], **self._unknown_fields[1]}
+            if any(unknown_fields)
+            else before.unknown_fields,
             tombstones=before.tombstones + counted.lists["value"].count(None),
         )
 

@@ -20,7 +20,7 @@ from sabot_ray.errors import (
     from_librdkafka,
 )
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S
+from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord
 from sabot_ray.types import TopicPartition, Watermarks
 
 #: No record at this offset: the end of the log, or retention was faster than the sample.
@@ -189,24 +189,24 @@ class ConfluentClusterClient:
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
-    ) -> list[bytes | None]:
+    ) -> list[SampledRecord]:
         """See `ClusterClient.sample`."""
-        values: dict[int, list[bytes | None]] = {partition: [] for partition in sorted(ranges)}
-        rounds = itertools.zip_longest(*(ranges[partition] for partition in values))
+        sampled: dict[int, list[SampledRecord]] = {partition: [] for partition in sorted(ranges)}
+        rounds = itertools.zip_longest(*(ranges[partition] for partition in sampled))
         for wanted in rounds:
             due = {
-                p: r for p, r in zip(values, wanted, strict=True) if r is not None and r[0] < r[1]
+                p: r for p, r in zip(sampled, wanted, strict=True) if r is not None and r[0] < r[1]
             }
             for partition, found in self._read(topic, due, records).items():
-                values[partition] += found
+                sampled[partition] += found
         self._consumer.unassign()
-        return list(itertools.chain.from_iterable(values.values()))
+        return list(itertools.chain.from_iterable(sampled.values()))
 
     def _read(
         self, topic: str, ranges: Mapping[int, tuple[int, int]], records: int
-    ) -> dict[int, list[bytes | None]]:
+    ) -> dict[int, list[SampledRecord]]:
         """Read the beginning of one range in each of several partitions."""
-        values: dict[int, list[bytes | None]] = {partition: [] for partition in ranges}
+        sampled: dict[int, list[SampledRecord]] = {partition: [] for partition in ranges}
         what = f"topic '{topic}': sample for the schema"
         self._consumer.assign(
             [confluent_kafka.TopicPartition(topic, p, start) for p, (start, _) in ranges.items()]
@@ -222,8 +222,8 @@ class ConfluentClusterClient:
                     continue
                 deadline = time.monotonic() + METADATA_TIMEOUT_S
                 if error is None and offset < ranges[partition][1]:
-                    values[partition].append(record.value())
-                    if len(values[partition]) < records:
+                    sampled[partition].append(SampledRecord(record.key(), record.value()))
+                    if len(sampled[partition]) < records:
                         continue
                 reading.discard(partition)
                 # Not paused: that would outlive the next assign().
@@ -233,7 +233,7 @@ class ConfluentClusterClient:
             if time.monotonic() > deadline:
                 timed_out = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)
                 raise self._unavailable(what, timed_out)
-        return values
+        return sampled
 
     def close(self) -> None:
         """See `ClusterClient.close`."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from sabot_ray.errors import ConfigError, DataLoss
 from sabot_ray.types import TopicPartition, Watermarks
@@ -24,6 +24,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Longest time that planning waits for the brokers, in seconds.
 METADATA_TIMEOUT_S = 10.0
+
+
+class SampledRecord(NamedTuple):
+    """What schemas are inferred from; a value of None is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
 
 
 class ClusterClient(Protocol):
@@ -62,8 +69,8 @@ class ClusterClient(Protocol):
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
-    ) -> list[bytes | None]:
-        """Read values for schema inference.
+    ) -> list[SampledRecord]:
+        """Read records for schema inference.
 
         Args:
             topic: The topic.
@@ -71,7 +78,7 @@ class ClusterClient(Protocol):
             records: Upper limit for each range.
 
         Returns:
-            The values by partition, then range, then offset; None is a tombstone.
+            The records by partition, then range, then offset.
         """
 
     def close(self) -> None:

@@ -5,10 +5,76 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import Final, Literal, cast
 
+import pyarrow as pa
+
+from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.codecs.text import BytesCodec, StringCodec
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.metadata import Start
+from sabot_ray.schema import check_value_schema
+
+_CODECS: Final = ("json", "string", "bytes")
+_CODECS_TO_COME: Final = ("avro", "protobuf", "json_schema", "msgpack", "arrow")
+
+
+def checked_codec(
+    codec_type: object,
+    schema: pa.Schema | Mapping[str, pa.DataType | str] | None,
+    unknown_fields: Literal["ignore", "fail"],
+) -> Codec | None:
+    """Return the codec of the values; None: JSON, whose schema is not declared.
+
+    Raises:
+        ConfigError: There is no such codec, or an option does not go with it.
+    """
+    codec = _codec("codec_type", codec_type)
+    if codec is None:
+        if schema is None:
+            return None
+        return JsonCodec(check_value_schema(schema), unknown_fields)
+    if schema is not None:
+        raise ConfigError(
+            "schema: a JsonCodec brings its own; declare it there"
+            if isinstance(codec, JsonCodec)
+            else f"schema: codec_type='{codec.name}' always gives the same columns "
+            f"({', '.join(codec.columns.names)}); leave it out"
+        )
+    if unknown_fields not in ("ignore", codec.unknown_fields):
+        raise ConfigError(
+            f"unknown_fields='{unknown_fields}': "
+            + (
+                "a JsonCodec brings its own; declare it there"
+                if isinstance(codec, JsonCodec)
+                else f"values of codec_type='{codec.name}' have no fields; leave it out"
+            )
+        )
+    return codec
+
+
+def checked_key_codec(key_codec: object) -> Codec | None:
+    """Return the codec of the keys; None: JSON, whose schema is not declared.
+
+    Raises:
+        ConfigError: There is no such codec.
+    """
+    return BytesCodec() if key_codec is None else _codec("key_codec", key_codec)
+
+
+def _codec(option: str, given: object) -> Codec | None:
+    if isinstance(given, Codec):
+        if isinstance(given, JsonCodec):
+            return JsonCodec(check_value_schema(given.schema), given.unknown_fields)
+        return given
+    if not isinstance(given, str):
+        raise ConfigError(
+            f"{option}: expected a name or a Codec, found {type(given).__name__}; the names are "
+            f"{', '.join(map(repr, _CODECS))}"
+        )
+    check_choice(option, given, _CODECS, not_yet=_CODECS_TO_COME)
+    return {"json": None, "string": StringCodec(), "bytes": BytesCodec()}[given]
 
 
 def checked_start(start: object, group_id: str | None) -> Start:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.text import BytesCodec
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.schema import batch_schema
 from sabot_ray.types import SourceStats, Watermarks
 
 Backend = Literal["native", "aiokafka"]
@@ -21,10 +23,10 @@ class SourceSpec:
     Attributes:
         config: How to reach the brokers.
         topic: The topic to read.
-        codec: How values become columns; holds the schema of the value columns.
-        columns: Names of the columns to build, in order: fields of the codec's schema and metadata
-            columns (`sabot_ray.schema.METADATA_FIELDS`). Every document is validated whole all the
-            same.
+        codec: How values become columns.
+        columns: Names of the columns to build, in order: the codec's and metadata columns
+            (`sabot_ray.schema.metadata_fields`). Every value, and every key, is validated whole all
+            the same.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
         on_decode_error: ``"fail"`` or ``"skip"``.
         max_batch_bytes: A batch is closed once the keys and values in it reach this many bytes.
@@ -33,11 +35,12 @@ class SourceSpec:
         prefetch_bytes: Limit of what the client fetches ahead.
         await_backlog: Whether the native backend waits those 50 ms; not where one thread reads
             several partitions.
+        key_codec: How keys become the column ``_kafka_key``.
     """
 
     config: KafkaConfig
     topic: str
-    codec: JsonCodec
+    codec: Codec
     columns: tuple[str, ...]
     tombstones: Literal["keep", "skip"] = "keep"
     on_decode_error: Literal["fail", "skip"] = "fail"
@@ -45,6 +48,12 @@ class SourceSpec:
     linger_s: float = 0.0
     prefetch_bytes: int = 64 << 20
     await_backlog: bool = True
+    key_codec: Codec = field(default_factory=BytesCodec)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the batches."""
+        return batch_schema(self.codec.columns, self.columns, self.key_codec.key_type)
 
 
 class PartitionSource(Protocol):

@@ -11,7 +11,7 @@ from typing import Final, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 
-from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
@@ -19,18 +19,14 @@ from sabot_ray.kafka.metadata import End, OffsetRange, Start, resolve_ranges
 from sabot_ray.kafka.options import (
     check_number,
     check_source_options,
+    checked_codec,
+    checked_key_codec,
     checked_start,
     checked_text,
     checked_topic,
 )
 from sabot_ray.kafka.source import SourceClient, SourceSpec
-from sabot_ray.schema import (
-    METADATA_FIELDS,
-    batch_schema,
-    check_columns,
-    check_value_schema,
-    empty_batch,
-)
+from sabot_ray.schema import check_columns, empty_batch, metadata_fields
 
 #: How long one call lasts at most in the thread that `StandaloneSource.get_next_batch` waits for.
 _ASYNC_POLL_S: Final = 0.5
@@ -46,14 +42,17 @@ class StandaloneSource(ABC, Generic[_Client]):
         topic: The topic.
         group_id: The group whose committed offset is the start; nothing is committed here.
         partition_id: The partition; -1 asks for a topic that has only one.
-        schema: The value columns: a schema, or names and types.
-        columns: The columns to build, in order, also metadata columns; None: all of ``schema``.
+        codec_type: How values are encoded: ``"json"``, ``"string"``, ``"bytes"``, or a `Codec`.
+        schema: The value columns of ``"json"``: a schema, or names and types.
+        columns: The columns to build, in order, also metadata columns; None: all of the values.
         start: ``"committed"`` (the default with a group), ``"earliest"`` (the default without),
             ``"latest"``, an offset, or a `datetime` (naive is UTC).
         end: ``"latest"``, or the offset or the time to stop before; None reads on for ever.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
         unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
-        error_handling_policy: ``"fail"``, or ``"skip"``: values that do not decode are dropped.
+        error_handling_policy: ``"fail"``, or ``"skip"``: records that do not decode are dropped.
+        key_codec: How keys are encoded: None or ``"bytes"`` leaves them as they are; ``"string"``;
+            or a `Codec`.
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more records before a batch that is not full is handed over.
             Far behind the log's end the native backend waits up to 50 ms in any case.
@@ -76,13 +75,15 @@ class StandaloneSource(ABC, Generic[_Client]):
         group_id: str | None = None,
         partition_id: int = -1,
         *,
-        schema: pa.Schema | Mapping[str, pa.DataType | str],
+        codec_type: str | Codec = "json",
+        schema: pa.Schema | Mapping[str, pa.DataType | str] | None = None,
         columns: Sequence[str] | None = None,
         start: Start | None = None,
         end: End = None,
         tombstones: Literal["keep", "skip"] = "keep",
         unknown_fields: Literal["ignore", "fail"] = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
+        key_codec: str | Codec | None = None,
         max_batch_bytes: int = 16 << 20,
         linger_s: float = 0.0,
         prefetch_bytes: int = 64 << 20,
@@ -105,18 +106,25 @@ class StandaloneSource(ABC, Generic[_Client]):
             linger_s=linger_s,
         )
         check_number("prefetch_bytes", prefetch_bytes, 1024)
-        value_schema = check_value_schema(schema)
-        known = pa.schema([*value_schema, *METADATA_FIELDS.values()])
+        codec = checked_codec(codec_type, schema, unknown_fields)
+        keys = checked_key_codec(key_codec)
+        # Nothing is sampled here.
+        if codec is None:
+            raise ConfigError("schema: declare the value columns")
+        if keys is None:
+            raise ConfigError("key_codec='json': pass a JsonCodec, which declares the keys' fields")
+        known = pa.schema([*codec.columns, *metadata_fields(keys.key_type).values()])
         spec = SourceSpec(
             config,
             topic,
-            JsonCodec(value_schema, unknown_fields),
-            check_columns(value_schema.names if columns is None else columns, known, "columns"),
+            codec,
+            check_columns(codec.columns.names if columns is None else columns, known, "columns"),
             tombstones,
             error_handling_policy,
             max_batch_bytes,
             linger_s,
             prefetch_bytes,
+            keys,
         )
         partition, wanted = _resolve(config, topic, group_id, partition_id, start, end)
         client = self._connect(config, group_id, prefetch_bytes)
@@ -151,7 +159,7 @@ class StandaloneSource(ABC, Generic[_Client]):
         self._owns_client = False
         self._spec = spec
         self._partition = partition
-        self._schema = batch_schema(spec.codec.schema, spec.columns)
+        self._schema = spec.schema
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
         self._async_poll: Future[pa.RecordBatch] | None = None

@@ -6,10 +6,11 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.codecs.inference import infer_schema
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError, UnknownTopicOrPartition
@@ -19,6 +20,7 @@ from sabot_ray.kafka.metadata import (
     ClusterClient,
     End,
     OffsetRange,
+    SampledRecord,
     Start,
     resolve_ranges,
 )
@@ -27,7 +29,7 @@ from sabot_ray.offsets import open_kafka_group
 from sabot_ray.offsets.store import OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
 from sabot_ray.runtime.reader import ReaderPlan
-from sabot_ray.schema import METADATA_FIELDS
+from sabot_ray.schema import metadata_fields
 from sabot_ray.types import TopicPartition, Watermarks
 
 
@@ -41,7 +43,8 @@ class SourceOptions:
     group_id: str | None
     stream_id: str | None
     backend: Backend
-    schema: pa.Schema | None
+    codec: Codec | None  # None: JSON whose schema is inferred, as the next one.
+    key_codec: Codec | None
     start: Start
     end: End
     batch_size: int
@@ -83,15 +86,24 @@ class RunPlan:
     schema: pa.Schema | None
 
 
-def source_schema(options: SourceOptions, value_schema: pa.Schema) -> pa.Schema:
+class Codecs(NamedTuple):
+    """How a stream's records are decoded: their schemas are known."""
+
+    values: Codec
+    keys: Codec
+
+
+def source_schema(options: SourceOptions, codecs: Codecs) -> pa.Schema:
     """Return the columns that a stream begins with: the value's, then the metadata columns."""
-    return pa.schema([*value_schema, *(METADATA_FIELDS[name] for name in options.metadata)])
+    metadata = metadata_fields(codecs.keys.key_type)
+    return pa.schema([*codecs.values.columns, *(metadata[name] for name in options.metadata)])
 
 
-def resolve_schema(options: SourceOptions) -> pa.Schema:
-    """Return the declared schema of the values, or infer it from the topic now."""
-    if options.schema is not None:
-        return options.schema
+def resolve_codecs(options: SourceOptions) -> Codecs:
+    """Return the codecs; a schema that is not declared is inferred from the topics now."""
+    declared = _declared(options)
+    if declared is not None:
+        return declared
     with connected(options.config) as client:
         return _infer(options, client, _watermarks(client, read_partitions(options, client)))
 
@@ -172,8 +184,8 @@ def prepare(
         partitions = read_partitions(options, client)
         # Before the group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
-        value_schema = options.schema or _infer(options, client, _watermarks(client, partitions))
-        schema = source_schema(options, value_schema)
+        codecs = _declared(options) or _infer(options, client, _watermarks(client, partitions))
+        schema = source_schema(options, codecs)
         columns = needed_columns(operators, schema)
         if counts_only and not operators:
             # Nothing looks at a column, and this one costs next to nothing.
@@ -201,7 +213,7 @@ def prepare(
         plan = RunPlan(
             ReaderPlan(
                 options.backend,
-                _spec(options, value_schema, columns),
+                _spec(options, codecs, columns),
                 tuple(operators),
                 options.batch_size,
                 counts_only,
@@ -226,12 +238,12 @@ def _committed(
     return found
 
 
-def _spec(options: SourceOptions, value_schema: pa.Schema, columns: tuple[str, ...]) -> SourceSpec:
+def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> SourceSpec:
     return SourceSpec(
         config=options.config,
         # Each reader names its own.
         topic=options.topics[0],
-        codec=JsonCodec(value_schema, options.unknown_fields),
+        codec=codecs.values,
         columns=columns,
         tombstones=options.tombstones,
         on_decode_error=options.error_handling_policy,
@@ -239,30 +251,45 @@ def _spec(options: SourceOptions, value_schema: pa.Schema, columns: tuple[str, .
         linger_s=options.linger_s,
         # The other half is for the batches that are being built and handed over.
         prefetch_bytes=options.memory_per_reader // 2,
+        key_codec=codecs.keys,
     )
+
+
+def _declared(options: SourceOptions) -> Codecs | None:
+    """Return the codecs, if none of their schemas has to be inferred."""
+    if options.codec is None or options.key_codec is None:
+        return None
+    return Codecs(options.codec, options.key_codec)
 
 
 def _infer(
     options: SourceOptions,
     client: ClusterClient,
     watermarks: Mapping[str, Mapping[int, Watermarks]],
-) -> pa.Schema:
+) -> Codecs:
+    """Return the codecs; a sample of the topics gives the schemas that are not declared."""
     # Two spots in each partition; at least a few records from every one.
     records = max(options.sample_records // (2 * sum(map(len, watermarks.values()))), 8)
-    values: list[bytes | None] = []
+    sampled: list[SampledRecord] = []
     for topic, of_topic in watermarks.items():
         ranges = {}
         for partition, marks in of_topic.items():
             middle = min(marks.low + records, marks.last_stable)
             late = max(middle, marks.last_stable - records)
             ranges[partition] = [(marks.low, middle), (late, marks.last_stable)]
-        values += client.sample(topic, ranges, records)
-    if not values:
+        sampled += client.sample(topic, ranges, records)
+    if not sampled:
+        option = "schema" if options.codec is None else "key_codec"
         raise ConfigError(
             f"topic '{options.source_name}' has no record to infer a schema from; declare it with "
-            "schema="
+            f"{option}="
         )
-    return infer_schema(values)
+    return Codecs(
+        options.codec
+        or JsonCodec(infer_schema(record.value for record in sampled), options.unknown_fields),
+        options.key_codec
+        or JsonCodec(infer_schema((record.key for record in sampled), "key_codec")),
+    )
 
 
 @contextlib.contextmanager

@@ -630,9 +630,7 @@ DOCUMENTS = [
     ),
     _refused("ones for tens", b'{"tens":9991}', "$.tens", "finer than decimal128(3, -1)"),
     _refused("too many tens", b'{"tens":"10000"}', "$.tens", "out of range for decimal128(3, -1)"),
-    _refused(
-        "decimal beyond tiny", b'{"tiny":1}', "$.tiny", "out of range for decimal256(3, 3)"
-    ),
+    _refused("decimal beyond tiny", b'{"tiny":1}', "$.tiny", "out of range for decimal256(3, 3)"),
     _refused(
         "decimal128 + 1",
         b'{"dec38":1' + b"0" * 38 + b"}",

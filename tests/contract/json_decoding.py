@@ -71,12 +71,11 @@ def decode_natively(
         skip_or_fail(f"the native decoder does not load: {exc}")
     columns = schema.names if columns is None else columns
     return Decoding(
-        *_native.decode_json(
+        *_native.decode(
             list(values),
-            schema,
+            JsonCodec(schema, unknown_fields),
             list(columns),
             batch_schema(schema, columns),
-            unknown_fields=unknown_fields,
             on_decode_error=on_decode_error,
         )
     )

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sabot_ray.codecs.codec import Codec
 from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.codecs.text import BytesCodec, StringCodec
 from sabot_ray.errors import DecodeError
 from sabot_ray.kafka.backend import connect_source_client, native_load_error
 from sabot_ray.kafka.config import KafkaConfig
@@ -21,6 +23,9 @@ from tests.conftest import skip_or_fail
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string()), ("items", pa.list_(pa.float64()))])
 COLUMNS = [*SCHEMA.names, *METADATA_FIELDS]
+KEYS = pa.schema([("id", pa.int64()), ("word", pa.dictionary(pa.int32(), pa.string()))])
+CODECS: list[Codec] = [JsonCodec(SCHEMA), JsonCodec(SCHEMA, "fail"), StringCodec(), BytesCodec()]
+KEY_CODECS: list[Codec] = [BytesCodec(), StringCodec(), JsonCodec(KEYS), JsonCodec(KEYS, "fail")]
 
 VALUES = st.one_of(
     st.none(),
@@ -31,11 +36,21 @@ VALUES = st.one_of(
         st.text(st.characters(codec="utf-8", exclude_characters='"\\', min_codepoint=32)),
     ),
 )
+JSON_KEYS = st.sampled_from(
+    [
+        b'{"id": 1}',
+        b'{"id": 2, "word": "a"}',
+        b'{"word": "b"}',
+        b'{"id": "x"}',
+        b'{"new": 1}',
+        b"{}",
+    ]
+)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4)
 RECORDS = st.builds(
     Record,
     VALUES,
-    st.none() | st.binary(max_size=6),
+    st.none() | st.binary(max_size=6) | JSON_KEYS,
     partition=st.just(-1),
     timestamp_ms=st.integers(0, 4_000_000_000_000),
     headers=st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=4)), max_size=3).map(tuple),
@@ -81,12 +96,14 @@ def both_backends():
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     records=st.lists(RECORDS, min_size=1, max_size=12),
     compression=st.sampled_from(["none", "gzip", "snappy", "lz4", "zstd"]),
-    columns=st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True),
+    codec=st.sampled_from(CODECS),
+    key_codec=st.sampled_from(KEY_CODECS),
+    data=st.data(),
     tombstones=st.sampled_from(["keep", "skip"]),
     policy=st.sampled_from(["fail", "skip"]),
     skipped=st.integers(0, 3),
@@ -98,20 +115,25 @@ def test_any_records_give_equal_outcomes(
     produce,
     records,
     compression,
-    columns,
+    codec,
+    key_codec,
+    data,
     tombstones,
     policy,
     skipped,
 ):
     offsets = produce(endless_topic, records, compression_type=compression, linger_ms=20)
     start, end = offsets[0] + min(skipped, len(offsets) - 1), offsets[-1] + 1
+    names = [*codec.columns.names, *METADATA_FIELDS]
+    columns = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
     spec = SourceSpec(
         KafkaConfig(broker.bootstrap_servers),
         endless_topic,
-        JsonCodec(SCHEMA),
+        codec,
         tuple(columns),
         tombstones,
         policy,
+        key_codec=key_codec,
     )
     assert_equal(read("native", spec, start, end), read("aiokafka", spec, start, end))
 

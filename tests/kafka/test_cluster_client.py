@@ -78,14 +78,14 @@ def test_committed_leaves_out_what_was_never_committed(broker, make_topic, conne
     assert client.committed(group, topic, [0, 1, 2]) == {1: 7}
 
 
-def test_sample_gives_values_by_partition_and_range(broker, make_topic, connect, produce):
+def test_sample_gives_records_by_partition_and_range(broker, make_topic, connect, produce):
     topic = make_topic(partitions=2)
     produce(topic, [Record(number(n), partition=0) for n in range(10)], linger_ms=100)
-    produce(topic, [Record(None, partition=1), Record(number(1), partition=1)])
+    produce(topic, [Record(None, b"k", partition=1), Record(number(1), partition=1)])
     client = connect(broker.bootstrap_servers)
-    values = client.sample(topic, {1: [(0, 2)], 0: [(0, 3), (4, 4), (5, 10)]}, 4)
-    expected = [number(n) for n in (0, 1, 2, 5, 6, 7, 8)]
-    assert values == [*expected, None, number(1)]
+    sampled = client.sample(topic, {1: [(0, 2)], 0: [(0, 3), (4, 4), (5, 10)]}, 4)
+    expected = [(None, number(n)) for n in (0, 1, 2, 5, 6, 7, 8)]
+    assert sampled == [*expected, (b"k", None), (None, number(1))]
 
 
 def test_sample_of_aborted_range_is_empty(broker, topic, connect, produce_in_transaction):

@@ -8,7 +8,8 @@ import pickle
 import pyarrow as pa
 import pytest
 
-from sabot_ray.codecs.json import Decoded, JsonCodec, JsonDecoder, Rejected
+from sabot_ray.codecs.codec import Decoded, Rejected
+from sabot_ray.codecs.json import JsonCodec, JsonDecoder
 from sabot_ray.schema import JSON_TEXT_METADATA
 
 SCHEMA = pa.schema(

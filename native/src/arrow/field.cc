@@ -59,12 +59,12 @@ bool ReadType(std::string_view format, Field* field) {
     TypeId type;
   };
   static constexpr Simple kSimple[] = {
-      {"b", TypeId::kBool},     {"c", TypeId::kInt8},     {"s", TypeId::kInt16},
-      {"i", TypeId::kInt32},    {"l", TypeId::kInt64},    {"C", TypeId::kUInt8},
-      {"S", TypeId::kUInt16},   {"I", TypeId::kUInt32},   {"L", TypeId::kUInt64},
-      {"f", TypeId::kFloat32},  {"g", TypeId::kFloat64},  {"u", TypeId::kString},
-      {"z", TypeId::kBinary},   {"tdD", TypeId::kDate32}, {"tdm", TypeId::kDate64},
-      {"+s", TypeId::kStruct},  {"+l", TypeId::kList},    {"+m", TypeId::kMap},
+      {"b", TypeId::kBool},    {"c", TypeId::kInt8},     {"s", TypeId::kInt16},
+      {"i", TypeId::kInt32},   {"l", TypeId::kInt64},    {"C", TypeId::kUInt8},
+      {"S", TypeId::kUInt16},  {"I", TypeId::kUInt32},   {"L", TypeId::kUInt64},
+      {"f", TypeId::kFloat32}, {"g", TypeId::kFloat64},  {"u", TypeId::kString},
+      {"z", TypeId::kBinary},  {"tdD", TypeId::kDate32}, {"tdm", TypeId::kDate64},
+      {"+s", TypeId::kStruct}, {"+l", TypeId::kList},    {"+m", TypeId::kMap},
   };
   for (const Simple& simple : kSimple) {
     if (format == simple.format) {

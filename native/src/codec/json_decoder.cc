@@ -63,36 +63,73 @@ bool IsPlainName(std::string_view name) {
 
 }  // namespace
 
+void AppendQuoted(std::string_view text, std::string* out) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  constexpr std::string_view kEscaped = "\"\\\b\f\n\r\t";
+  constexpr std::string_view kShort = "\"\\bfnrt";
+  *out += '"';
+  for (const char c : text) {
+    const size_t escape = kEscaped.find(c);
+    if (escape != std::string_view::npos) {
+      *out += '\\';
+      *out += kShort[escape];
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      *out += "\\u00";
+      *out += kHex[static_cast<unsigned char>(c) >> 4];
+      *out += kHex[static_cast<unsigned char>(c) & 0xF];
+    } else {
+      *out += c;
+    }
+  }
+  *out += '"';
+}
+
 std::string PathStep(std::string_view name) {
   if (IsPlainName(name)) {
     return "." + std::string(name);
   }
-  constexpr std::string_view kHex = "0123456789abcdef";
-  constexpr std::string_view kEscaped = "\"\\\b\f\n\r\t";
-  constexpr std::string_view kShort = "\"\\bfnrt";
-  std::string step = "[\"";
-  for (const char c : name) {
-    const size_t escape = kEscaped.find(c);
-    if (escape != std::string_view::npos) {
-      step += '\\';
-      step += kShort[escape];
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      step += "\\u00";
-      step += kHex[static_cast<unsigned char>(c) >> 4];
-      step += kHex[static_cast<unsigned char>(c) & 0xF];
-    } else {
-      step += c;
+  std::string step = "[";
+  AppendQuoted(name, &step);
+  return step + "]";
+}
+
+char* CopyCompact(std::string_view text, char* out) {
+  bool in_string = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_string && c == '\\') {
+      *out++ = c;
+      *out++ = text[++at];
+      continue;
+    }
+    in_string ^= c == '"';
+    if (in_string || !IsWhiteSpace(c)) {
+      *out++ = c;
     }
   }
-  return step + "\"]";
+  return out;
 }
 
 JsonDecoder::JsonDecoder(const std::vector<Field>& fields,
-                         const std::vector<ColumnBuilder*>& columns, bool refuse_unknown)
-    : refuse_unknown_(refuse_unknown), root_(MakeObject(fields, columns, "$", 1)) {
+                         const std::vector<ColumnBuilder*>& columns, UnknownFields unknown_fields,
+                         std::string_view root)
+    : refuse_unknown_(unknown_fields == UnknownFields::kFail) {
+  std::vector<Field> of_values = fields;
+  if (unknown_fields == UnknownFields::kRescue) {
+    rescued_ = static_cast<BytesBuilder*>(columns.back());
+    of_values.pop_back();
+  }
+  root_ = MakeObject(of_values, columns, std::string(root), 1);
   for (ColumnBuilder* builder : columns) {
     if (builder != nullptr) {
       built_.push_back(builder);
+    }
+  }
+  if (rescued_ != nullptr) {
+    known_ = std::make_unique<Known>();
+    known_->type = TypeId::kStruct;
+    for (size_t i = 0; i < of_values.size(); ++i) {
+      known_->fields[of_values[i].name] = MakeKnown(of_values[i], columns[i] != nullptr);
     }
   }
 }
@@ -178,7 +215,7 @@ JsonDecoder::Name* JsonDecoder::FindName(Object* object, std::string_view name) 
   return AddName(object, name);
 }
 
-std::vector<std::pair<std::string, uint64_t>> JsonDecoder::UnknownFields() const {
+std::vector<std::pair<std::string, uint64_t>> JsonDecoder::UnknownFieldCounts() const {
   std::vector<std::pair<std::string, uint64_t>> counts;
   const auto visit = [&counts](const auto& self, const Object& object) -> void {
     const auto visit_column = [&](const auto& again, const Column& column) -> void {
@@ -213,22 +250,35 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
     }
     unknown_met_.clear();
   };
-  if (!FastDocument()) {
+  const bool is_exact = !FastDocument();
+  if (is_exact) {
     take_back();
     if (!tokens_.Index(value)) {
-      return DecodeFailure{"$", "malformed JSON"};
+      return DecodeFailure{root_->path, "malformed JSON"};
     }
     if (!ExactDocument()) {
       take_back();
-      failure_.field.insert(0, 1, '$');
+      failure_.field.insert(0, root_->path);
       return std::move(failure_);
     }
   }
+  if (rescued_ != nullptr && !Rescue(value, is_exact)) {
+    take_back();
+    return DecodeFailure{root_->path, "malformed JSON"};
+  }
   for (Name* name : unknown_met_) {
     ++name->count;
-    ++unknown_total_;
+    ++unknown_changes_;
   }
   return std::nullopt;
+}
+
+void JsonDecoder::UncountLast() {
+  for (Name* name : unknown_met_) {
+    --name->count;
+    ++unknown_changes_;
+  }
+  unknown_met_.clear();
 }
 
 // --- both ways -----------------------------------------------------------------------------------
@@ -483,24 +533,9 @@ const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* f
 }
 
 // Appends a value's text, which is valid, without the white space between its tokens.
-void JsonDecoder::AppendJsonText(const Column& column, std::string_view text) {
-  auto* builder = column.As<BytesBuilder>();
+void JsonDecoder::AppendJsonText(BytesBuilder* builder, std::string_view text) {
   char* const begin = builder->Reserve(text.size());
-  char* out = begin;
-  bool in_string = false;
-  for (size_t at = 0; at < text.size(); ++at) {
-    const char c = text[at];
-    if (in_string && c == '\\') {
-      *out++ = c;
-      *out++ = text[++at];
-      continue;
-    }
-    in_string ^= c == '"';
-    if (in_string || !IsWhiteSpace(c)) {
-      *out++ = c;
-    }
-  }
-  builder->Commit(static_cast<size_t>(out - begin));
+  builder->Commit(static_cast<size_t>(CopyCompact(text, begin) - begin));
 }
 
 bool JsonDecoder::ValidateString(std::string_view contents) {
@@ -608,7 +643,7 @@ const char* JsonDecoder::FastValue(const Column& column, const char* at) {
   if (column.json_text) {
     const char* const behind = FastSkip(at, kMaxDepth - column.depth);
     if (behind != nullptr) {
-      AppendJsonText(column, {at, static_cast<size_t>(behind - at)});
+      AppendJsonText(column.As<BytesBuilder>(), {at, static_cast<size_t>(behind - at)});
     }
     return behind;
   }

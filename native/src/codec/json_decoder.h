@@ -13,6 +13,7 @@
 
 #include "arrow/column_builder.h"
 #include "arrow/field.h"
+#include "codec/codec.h"
 #include "codec/json_tokens.h"
 #include "codec/text_formats.h"
 #include "status.h"
@@ -27,31 +28,26 @@ namespace sabot {
 // indexed first, which costs as much as everything else.
 //
 // Belongs to one thread at a time.
-class JsonDecoder {
+class JsonDecoder final : public Decoder {
  public:
   static constexpr int kMaxDepth = 128;
 
-  // `columns` has a builder per field, or null where the field is known but not built. The builders
-  // outlive the decoder; their lengths stay equal.
+  // See MakeDecoder.
   JsonDecoder(const std::vector<Field>& fields, const std::vector<ColumnBuilder*>& columns,
-              bool refuse_unknown);
-  ~JsonDecoder();
-  JsonDecoder(const JsonDecoder&) = delete;
-  JsonDecoder& operator=(const JsonDecoder&) = delete;
+              UnknownFields unknown_fields = UnknownFields::kIgnore, std::string_view root = "$");
+  ~JsonDecoder() override;
 
-  // Appends a row to each built column, or leaves them as they were and returns why.
-  std::optional<DecodeFailure> Decode(std::string_view value);
-
-  // In how many objects each unknown field was met, by path. Rejected documents do not count.
-  std::vector<std::pair<std::string, uint64_t>> UnknownFields() const;
-  // Grows with every count, so that a copy is needed only when there is news.
-  uint64_t unknown_field_total() const { return unknown_total_; }
+  std::optional<DecodeFailure> Decode(std::string_view value) override;
+  std::vector<std::pair<std::string, uint64_t>> UnknownFieldCounts() const override;
+  uint64_t unknown_field_changes() const override { return unknown_changes_; }
+  void UncountLast() override;
 
  private:
   struct Column;
   struct Name;
   struct Object;
   struct Member;
+  struct Known;
   enum class Fit : uint8_t;
 
   std::unique_ptr<Column> MakeColumn(const Field& field, ColumnBuilder* builder,
@@ -89,6 +85,12 @@ class JsonDecoder {
   Token Validate(Token at, int* deepest);
   Token SkipValidated(Token at) const;
 
+  // Behind either way, for a document that is valid: keeps its unknown fields. False: it cannot be
+  // indexed.
+  bool Rescue(std::string_view value, bool is_indexed);
+  Token RescueValue(const Known& known, Token at);
+  std::unique_ptr<Known> MakeKnown(const Field& field, bool is_built);
+
   // Both ways.
   char Peek(const char* at) const { return at != text_end_ ? *at : '\0'; }
   const char* SkipSpace(const char* at) const;
@@ -101,7 +103,7 @@ class JsonDecoder {
   Fit AppendText(const Column& column, std::string_view contents, bool has_escapes);
   static Fit FitOf(FormatResult result);
   static Fit AppendDecimal(const Column& column, std::string_view text);
-  void AppendJsonText(const Column& column, std::string_view text);
+  static void AppendJsonText(BytesBuilder* builder, std::string_view text);
   static Name* AddName(Object* object, std::string_view name);
   Name* FindName(Object* object, std::string_view name);
 
@@ -109,6 +111,9 @@ class JsonDecoder {
   JsonTokens tokens_;
   std::unique_ptr<Object> root_;
   std::vector<ColumnBuilder*> built_;
+  BytesBuilder* rescued_ = nullptr;  // Null where unknown fields are not kept.
+  std::unique_ptr<Known> known_;     // Where they are.
+  bool hides_unknown_ = false;       // Whether a column that is not built may have such fields.
 
   // The document at hand.
   const char* text_ = nullptr;
@@ -116,11 +121,13 @@ class JsonDecoder {
   bool has_non_ascii_ = false;  // Seen by the fast way.
   DecodeFailure failure_;
 
-  std::vector<char> containers_;    // Open ones while validating.
-  std::string scratch_;             // For strings that are only checked or taken apart.
+  std::vector<char> containers_;  // Open ones while validating.
+  std::string scratch_;           // For strings that are only checked or taken apart.
+  std::string path_;              // Of the value that is being looked at for unknown fields.
+  std::string rescued_text_;
   std::vector<Name*> unknown_met_;  // In this document; an entry per object.
   size_t unknown_names_ = 0;
-  uint64_t unknown_total_ = 0;
+  uint64_t unknown_changes_ = 0;
 };
 
 }  // namespace sabot

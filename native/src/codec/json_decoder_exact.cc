@@ -283,7 +283,7 @@ JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
   if (column.json_text) {
     const Token behind = SkipValidated(at);
     const size_t size = *behind - *at;
-    AppendJsonText(column, {text_ + *at, size});
+    AppendJsonText(column.As<BytesBuilder>(), {text_ + *at, size});
     return behind;
   }
   switch (column.type) {

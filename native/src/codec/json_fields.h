@@ -20,8 +20,15 @@ inline bool IsWhiteSpace(char c) {
 
 inline bool IsNumberStart(char first) { return first == '-' || (first >= '0' && first <= '9'); }
 
+// Appends a text as a JSON string, in its shortest form.
+void AppendQuoted(std::string_view text, std::string* out);
+
 // What a field adds to the path of its parent: .name, or ["na me"].
 std::string PathStep(std::string_view name);
+
+// Copies a valid JSON text without the white space between its tokens to `out`, which has room for
+// all of it; returns the end.
+char* CopyCompact(std::string_view text, char* out);
 
 // How a value relates to its column.
 enum class JsonDecoder::Fit : uint8_t {
@@ -48,9 +55,7 @@ struct JsonDecoder::Column {
   std::unique_ptr<Column> item;    // Of a list, or the value of a map.
   BytesBuilder* keys = nullptr;    // Of a map.
 
-  bool is_decimal() const {
-    return type == TypeId::kDecimal128 || type == TypeId::kDecimal256;
-  }
+  bool is_decimal() const { return type == TypeId::kDecimal128 || type == TypeId::kDecimal256; }
   template <typename Builder>
   Builder* As() const {
     return static_cast<Builder*>(builder);
@@ -83,6 +88,13 @@ struct JsonDecoder::Object {
   std::unordered_map<std::string_view, Name*> by_name;
   Name* first = nullptr;  // What came first last time.
   uint64_t count = 0;     // Objects so far: a number for each.
+};
+
+// What fields a value may have at any depth, whether they are built or not.
+struct JsonDecoder::Known {
+  TypeId type;
+  std::unordered_map<std::string, std::unique_ptr<Known>> fields;  // Of a struct.
+  std::unique_ptr<Known> item;  // Of a list, or the value of a map.
 };
 
 // A field as it stands in the document.

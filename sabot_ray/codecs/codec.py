@@ -1,0 +1,116 @@
+"""What every codec is: a plain description, and the decoder that it makes.
+
+A new codec is a subclass of `Codec` with a name of its own, and the native decoder of that name;
+sources and plans need to know nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+#: Where the fields of a value begin in error messages, and those of a key.
+VALUE_ROOT = "$"
+KEY_ROOT = "key"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A value that does not decode.
+
+    Attributes:
+        index: Its index in the values that were given.
+        field: Path of the offending field; the root alone stands for the whole value.
+        reason: What is wrong with it.
+    """
+
+    index: int
+    field: str
+    reason: str
+
+
+class Decoded(NamedTuple):
+    """What became of a list of values.
+
+    Attributes:
+        columns: One array per column of the decoder, in its order; a row per entry of ``rows``.
+        rows: Indices of the values that became rows, ascending.
+        rejected: The values that did not, ascending.
+        unknown_fields: Path of a field that the schema does not know -> in how many objects it was
+            met; rejected values do not count.
+    """
+
+    columns: list[pa.Array[Any]]
+    rows: Sequence[int]
+    rejected: list[Rejected]
+    unknown_fields: dict[str, int]
+
+
+class Decoder(Protocol):
+    """Decodes record values in Python, with exactly the native decoder's results."""
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode values; None, a tombstone, is a row of nulls.
+
+        With ``on_error="fail"`` the result ends before the first value that does not decode, which
+        is then the only one in ``rejected``.
+        """
+
+
+class Codec(ABC):
+    """Describes how values, or keys, are encoded: plain data that can be pickled.
+
+    Attributes:
+        name: What ``codec_type`` calls it; the native decoder goes by it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def unknown_fields(self) -> Literal["ignore", "fail"]:
+        """What to do with a field that the schema does not know."""
+        return "ignore"
+
+    @property
+    @abstractmethod
+    def columns(self) -> pa.Schema:
+        """All columns that a value can become, in order."""
+
+    @property
+    def key_type(self) -> pa.DataType:
+        """The type of the column ``_kafka_key`` where keys are so encoded."""
+        return pa.struct(list(self.columns))
+
+    @abstractmethod
+    def decoder(
+        self,
+        columns: Sequence[str],
+        on_error: Literal["fail", "skip"] = "fail",
+        root: str = VALUE_ROOT,
+    ) -> Decoder:
+        """Return a decoder.
+
+        Args:
+            columns: Names of the columns to build, in order.
+            on_error: ``"fail"``: decoding stops at the first value that does not decode;
+                ``"skip"``: such values are left out.
+            root: Where the paths of fields begin.
+        """
+
+    def key_array(
+        self, columns: Sequence[pa.Array[Any]], keys: Sequence[bytes | None]
+    ) -> pa.Array[Any]:
+        """Return decoded keys as one array of `key_type`; a record without a key is null.
+
+        Args:
+            columns: All of the codec's columns, a row per key.
+            keys: What they were decoded from.
+        """
+        mask = pa.array([key is None for key in keys], pa.bool_())
+        fields = list(self.columns)
+        array: pa.Array[Any] = pa.StructArray.from_arrays(list(columns), fields=fields, mask=mask)
+        return array
