@@ -16,6 +16,9 @@ from sabot_ray.errors import ConfigError
 #: The metadata column whose type a stream's ``key_codec`` decides.
 KEY_COLUMN: Final = "_kafka_key"
 
+#: The string column of the values that ``unknown_fields="rescue"`` adds.
+RESCUED_COLUMN: Final = "_rescued"
+
 #: Marks a string column that holds the JSON text of whatever the field contains.
 JSON_TEXT_METADATA = {b"sabot_ray:json": b"text"}
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot_ray import runtime
-from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
@@ -102,7 +102,7 @@ class Stream:
         metadata: bool | Sequence[str] = False,
         key_codec: str | Codec | None = None,
         tombstones: Literal["keep", "skip"] = "keep",
-        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        unknown_fields: UnknownFields = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
         readers: int | None = None,
         memory_per_reader: int = 128 * _MIB,
@@ -150,7 +150,8 @@ class Stream:
                 the values', and a `JsonCodec` declares them.
             tombstones: ``"keep"`` gives a null value as a row of nulls, ``"skip"`` drops it.
             unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning
-                for each name) or ``"fail"``.
+                for each name), ``"rescue"`` (kept as JSON text in the column ``_rescued``) or
+                ``"fail"``.
             error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
             readers: Most Ray actors that read. Default: one for each partition, but no more than

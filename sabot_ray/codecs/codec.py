@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
+UnknownFields = Literal["ignore", "rescue", "fail"]
+
 #: Where the fields of a value begin in error messages, and those of a key.
 VALUE_ROOT = "$"
 KEY_ROOT = "key"
@@ -41,7 +43,7 @@ class Decoded(NamedTuple):
         rows: Indices of the values that became rows, ascending.
         rejected: The values that did not, ascending.
         unknown_fields: Path of a field that the schema does not know -> in how many objects it was
-            met; rejected values do not count.
+            met; rejected values do not count, nor do fields that are rescued.
     """
 
     columns: list[pa.Array[Any]]
@@ -71,7 +73,7 @@ class Codec(ABC):
     name: ClassVar[str]
 
     @property
-    def unknown_fields(self) -> Literal["ignore", "fail"]:
+    def unknown_fields(self) -> UnknownFields:
         """What to do with a field that the schema does not know."""
         return "ignore"
 

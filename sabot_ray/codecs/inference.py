@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 import pyarrow as pa
@@ -73,13 +73,19 @@ class _Seen:
         return pa.int64()
 
 
-def infer_schema(samples: Iterable[bytes | None], option: str = "schema") -> pa.Schema:
+def infer_schema(
+    samples: Iterable[bytes | None],
+    option: str = "schema",
+    *,
+    without: Container[str] = (),
+) -> pa.Schema:
     """Infer the schema of values, or of keys; `docs/json.md` has the rules.
 
     Args:
         samples: Record values, in order of partition and offset. Tombstones (None) and values that
             do not decode do not count.
         option: What declares the schema instead.
+        without: Names at the top level that no column may have.
 
     Raises:
         ConfigError: No value has a field that could be a column.
@@ -99,7 +105,7 @@ def infer_schema(samples: Iterable[bytes | None], option: str = "schema") -> pa.
     fields = [
         column.field(name)
         for name, column in seen.fields.items()
-        if not name.startswith(RESERVED_PREFIX)
+        if not name.startswith(RESERVED_PREFIX) and name not in without
     ]
     if not fields:
         if not sampled:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import gc
 import itertools
+import json
 import re
 import struct
 from abc import ABC, abstractmethod
@@ -25,10 +26,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot_ray.codecs.codec import VALUE_ROOT, Codec, Decoded, Rejected
+from sabot_ray.codecs.codec import VALUE_ROOT, Codec, Decoded, Rejected, UnknownFields
 from sabot_ray.codecs.dictionaries import encode_array, plain_schema
 from sabot_ray.codecs.json_document import (
     SHALLOW,
+    Document,
     Node,
     Unfit,
     is_integer,
@@ -37,7 +39,8 @@ from sabot_ray.codecs.json_document import (
     parse_document,
     text_of,
 )
-from sabot_ray.schema import is_json_text, path_step
+from sabot_ray.errors import ConfigError
+from sabot_ray.schema import RESCUED_COLUMN, is_json_text, path_step
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,30 @@ class JsonCodec(Codec):
         schema: The fields that become columns, in order; see
             `sabot_ray.schema.check_value_schema`.
         unknown_fields: What to do with a field that the schema does not know: ``"ignore"`` counts
-            it, ``"fail"`` makes it a decode error.
+            it, ``"rescue"`` keeps it in one more column, ``_rescued``, ``"fail"`` makes it a
+            decode error.
+
+    Raises:
+        ConfigError: The schema has a field of that name itself.
     """
 
     name: ClassVar[str] = "json"
     schema: pa.Schema
-    unknown_fields: Literal["ignore", "fail"] = "ignore"
+    unknown_fields: UnknownFields = "ignore"
+
+    def __post_init__(self) -> None:
+        if self.unknown_fields == "rescue" and RESCUED_COLUMN in self.schema.names:
+            raise ConfigError(
+                f"schema: field ${path_step(RESCUED_COLUMN)}: unknown_fields='rescue' adds a "
+                "column of this name; leave it out, and the field is rescued, too"
+            )
 
     @property
     def columns(self) -> pa.Schema:
         """See `Codec.columns`."""
-        return self.schema
+        if self.unknown_fields != "rescue":
+            return self.schema
+        return pa.schema([*self.schema, pa.field(RESCUED_COLUMN, pa.string())])
 
     def decoder(
         self,
@@ -396,7 +412,7 @@ class _StructReader(_Reader):
     Args:
         arrow_type: The struct's type.
         path: Where it stands in the schema.
-        refuse_unknown: Whether a field that the type does not know is an error.
+        unknown_fields: What to do with a field that the type does not know.
         built: The fields to build; the others are known, and not looked at.
     """
 
@@ -407,15 +423,15 @@ class _StructReader(_Reader):
         self,
         arrow_type: Any,
         path: str,
-        refuse_unknown: bool,
+        unknown_fields: UnknownFields,
         built: Iterable[str] | None = None,
     ) -> None:
         super().__init__(arrow_type)
         self.path = path
-        self.refuse_unknown = refuse_unknown
+        self.unknown_fields = unknown_fields
         self.known = frozenset(inner.name for inner in arrow_type)
         self.fields = {
-            name: _reader(arrow_type.field(name), path + path_step(name), refuse_unknown)
+            name: _reader(arrow_type.field(name), path + path_step(name), unknown_fields)
             for name in ([inner.name for inner in arrow_type] if built is None else built)
         }
 
@@ -438,7 +454,7 @@ class _StructReader(_Reader):
         names = set().union(*values) - self.known
         if not names:
             return
-        if self.refuse_unknown:
+        if self.unknown_fields != "ignore":
             raise _Irregular
         # In the order in which they are met: a source counts only the first 10,000 paths.
         for name, count in Counter(itertools.chain.from_iterable(values)).items():
@@ -461,7 +477,7 @@ class _StructReader(_Reader):
                 if name in self.fields:
                     row[name] = self.fields[name].value(child, tokens, unknown)
                 elif name not in self.known:
-                    if self.refuse_unknown:
+                    if self.unknown_fields == "fail":
                         raise Unfit("unknown field")
                     if _is_counted(name):
                         unknown[self.path + path_step(name)] += 1
@@ -487,9 +503,9 @@ class _ListReader(_Reader):
     takes = frozenset({list})
     expected = "an array"
 
-    def __init__(self, arrow_type: Any, path: str, refuse_unknown: bool) -> None:
+    def __init__(self, arrow_type: Any, path: str, unknown_fields: UnknownFields) -> None:
         super().__init__(arrow_type)
-        self._items = _reader(arrow_type.value_field, f"{path}[]", refuse_unknown)
+        self._items = _reader(arrow_type.value_field, f"{path}[]", unknown_fields)
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         items = list(itertools.chain.from_iterable(filter(None, values)))
@@ -516,9 +532,9 @@ class _MapReader(_Reader):
     takes = frozenset({dict})
     expected = "an object"
 
-    def __init__(self, arrow_type: Any, path: str, refuse_unknown: bool) -> None:
+    def __init__(self, arrow_type: Any, path: str, unknown_fields: UnknownFields) -> None:
         super().__init__(arrow_type)
-        self._items = _reader(arrow_type.item_field, f"{path}[]", refuse_unknown)
+        self._items = _reader(arrow_type.item_field, f"{path}[]", unknown_fields)
 
     def _array(self, values: list[Any], unknown: Counter[str]) -> pa.Array[Any]:
         keys = list(itertools.chain.from_iterable(filter(None, values)))
@@ -543,14 +559,14 @@ class _MapReader(_Reader):
         return row
 
 
-def _reader(column: pa.Field[Any], path: str, refuse_unknown: bool) -> _Reader:
+def _reader(column: pa.Field[Any], path: str, unknown_fields: UnknownFields) -> _Reader:
     arrow_type = column.type
     if pa.types.is_struct(arrow_type):
-        return _StructReader(arrow_type, path, refuse_unknown)
+        return _StructReader(arrow_type, path, unknown_fields)
     if pa.types.is_map(arrow_type):
-        return _MapReader(arrow_type, path, refuse_unknown)
+        return _MapReader(arrow_type, path, unknown_fields)
     if pa.types.is_list(arrow_type):
-        return _ListReader(arrow_type, path, refuse_unknown)
+        return _ListReader(arrow_type, path, unknown_fields)
     if is_json_text(column):
         return _TextReader(arrow_type)
     if pa.types.is_timestamp(arrow_type):
@@ -612,16 +628,28 @@ class JsonDecoder:
         on_error: Literal["fail", "skip"] = "fail",
         root: str = VALUE_ROOT,
     ) -> None:
-        refuse_unknown = codec.unknown_fields == "fail"
+        self._rescued_at = (
+            list(columns).index(RESCUED_COLUMN)
+            if codec.unknown_fields == "rescue" and RESCUED_COLUMN in columns
+            else None
+        )
+        unknown_fields = codec.unknown_fields
+        if unknown_fields == "rescue" and self._rescued_at is None:
+            unknown_fields = "ignore"
+        built = [name for at, name in enumerate(columns) if at != self._rescued_at]
         fields = pa.struct(list(plain_schema(codec.schema)))
-        self._document = _StructReader(fields, root, refuse_unknown, columns)
-        self._types = [codec.schema.field(name).type for name in columns]
+        self._document = _StructReader(fields, root, unknown_fields, built)
+        # Where columns that may hold unknown fields are not built, only the tokens show them.
+        self._hides_unknown = any(
+            field.name not in built and _may_hold_unknown(field.type) for field in fields
+        )
+        self._types = [codec.columns.field(name).type for name in columns]
         self._stop = on_error == "fail"
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """See `Decoder.decode`."""
-        readers = self._document.fields.values()
-        result = _Result([[pa.array([], reader.type) for reader in readers]])
+        plain = [reader.type for reader in self._document.fields.values()]
+        result = _Result([self._with_rescued([pa.array([], of) for of in plain], [])])
         length = _run_length(values)
         for start in range(0, len(values), length):
             self._run(values[start : start + length], start, result)
@@ -677,14 +705,19 @@ class JsonDecoder:
             is_too_deep(value) for value in values if value is not None and len(value) > SHALLOW
         ):
             raise _Irregular
+        if self._rescued_at is not None and self._hides_unknown:
+            raise _NeedsTokens
         unknown: Counter[str] = Counter()
-        return self._document.columns(documents, unknown), unknown
+        columns = self._document.columns(documents, unknown)
+        return self._with_rescued(columns, [None] * len(values)), unknown
 
     def _rows(self, values: Sequence[bytes | None], start: int, result: _Result) -> None:
         rows: list[dict[str, Any]] = []
+        rescued: list[str | None] = []
         for index, value in enumerate(values, start):
             if value is None:
                 rows.append({})
+                rescued.append(None)
                 continue
             met: Counter[str] = Counter()
             try:
@@ -696,11 +729,59 @@ class JsonDecoder:
                 )
                 if self._stop:
                     break
-            else:
+                continue
+            if self._rescued_at is None:
                 result.unknown.update(met)
-        result.parts.append(
-            [
-                pa.array([row.get(name) for row in rows], reader.type)
-                for name, reader in self._document.fields.items()
-            ]
+            else:
+                rescued.append(self._rescued(document))
+        columns = [
+            pa.array([row.get(name) for row in rows], reader.type)
+            for name, reader in self._document.fields.items()
+        ]
+        result.parts.append(self._with_rescued(columns, rescued))
+
+    def _with_rescued(
+        self, columns: list[pa.Array[Any]], rescued: list[str | None]
+    ) -> list[pa.Array[Any]]:
+        """Put the column of unknown fields among the others, if it is wanted."""
+        if self._rescued_at is not None:
+            columns.insert(self._rescued_at, pa.array(rescued, pa.string()))
+        return columns
+
+    def _rescued(self, document: Document) -> str | None:
+        """Return the text of the document's unknown fields; None if it has none."""
+        found: list[str] = []
+        _find_unknown(
+            self._document.type, document.root, document.tokens, self._document.path, found
         )
+        return f"{{{','.join(found)}}}" if found else None
+
+
+def _may_hold_unknown(arrow_type: Any) -> bool:
+    if pa.types.is_map(arrow_type):
+        return _may_hold_unknown(arrow_type.item_type)
+    if pa.types.is_list(arrow_type):
+        return _may_hold_unknown(arrow_type.value_type)
+    return pa.types.is_struct(arrow_type)
+
+
+def _find_unknown(
+    arrow_type: Any, node: Node, tokens: list[str], path: str, found: list[str]
+) -> None:
+    """Collect what the type does not know of a value, as members of a JSON object."""
+    # A value of another kind has been refused, or is not built and has no fields to look at.
+    if pa.types.is_list(arrow_type) and isinstance(node.content, list):
+        for index, child in enumerate(node.content):
+            _find_unknown(arrow_type.value_type, child, tokens, f"{path}[{index}]", found)
+    elif pa.types.is_map(arrow_type) and isinstance(node.content, dict):
+        for key, child in node.content.items():
+            _find_unknown(arrow_type.item_type, child, tokens, path + path_step(key), found)
+    elif pa.types.is_struct(arrow_type) and isinstance(node.content, dict):
+        for name, child in node.content.items():
+            step = path + path_step(name)
+            known = arrow_type.get_field_index(name)
+            if known >= 0:
+                _find_unknown(arrow_type.field(known).type, child, tokens, step, found)
+            else:
+                text = "".join(tokens[child.start : child.end])
+                found.append(f"{json.dumps(step, ensure_ascii=False)}:{text}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.codecs.text import BytesCodec, StringCodec
 from sabot_ray.errors import ConfigError
@@ -23,7 +23,7 @@ _CODECS_TO_COME: Final = ("avro", "protobuf", "json_schema", "msgpack", "arrow")
 def checked_codec(
     codec_type: object,
     schema: pa.Schema | Mapping[str, pa.DataType | str] | None,
-    unknown_fields: Literal["ignore", "fail"],
+    unknown_fields: UnknownFields,
 ) -> Codec | None:
     """Return the codec of the values; None: JSON, whose schema is not declared.
 
@@ -60,7 +60,13 @@ def checked_key_codec(key_codec: object) -> Codec | None:
     Raises:
         ConfigError: There is no such codec.
     """
-    return BytesCodec() if key_codec is None else _codec("key_codec", key_codec)
+    codec = BytesCodec() if key_codec is None else _codec("key_codec", key_codec)
+    if codec is not None and codec.unknown_fields == "rescue":
+        raise ConfigError(
+            "key_codec: only values have a column for what unknown_fields='rescue' keeps; give "
+            "'ignore' or 'fail'"
+        )
+    return codec
 
 
 def _codec(option: str, given: object) -> Codec | None:
@@ -102,7 +108,9 @@ def check_source_options(
         ConfigError: An option is none of its choices, or out of its range.
     """
     check_choice("tombstones", tombstones, ("keep", "skip"))
-    check_choice("unknown_fields", unknown_fields, ("ignore", "fail"), not_yet=("rescue", "evolve"))
+    check_choice(
+        "unknown_fields", unknown_fields, ("ignore", "rescue", "fail"), not_yet=("evolve",)
+    )
     check_choice(
         "error_handling_policy",
         error_handling_policy,

@@ -11,7 +11,7 @@ from typing import Final, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
@@ -49,7 +49,8 @@ class StandaloneSource(ABC, Generic[_Client]):
             ``"latest"``, an offset, or a `datetime` (naive is UTC).
         end: ``"latest"``, or the offset or the time to stop before; None reads on for ever.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
-        unknown_fields: ``"ignore"``, or ``"fail"``: a field not in ``schema`` is a decode error.
+        unknown_fields: What to do with a field not in ``schema``: ``"ignore"`` counts it,
+            ``"rescue"`` keeps it in the column ``_rescued``, ``"fail"`` makes it a decode error.
         error_handling_policy: ``"fail"``, or ``"skip"``: records that do not decode are dropped.
         key_codec: How keys are encoded: None or ``"bytes"`` leaves them as they are; ``"string"``;
             or a `Codec`.
@@ -81,7 +82,7 @@ class StandaloneSource(ABC, Generic[_Client]):
         start: Start | None = None,
         end: End = None,
         tombstones: Literal["keep", "skip"] = "keep",
-        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        unknown_fields: UnknownFields = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
         key_codec: str | Codec | None = None,
         max_batch_bytes: int = 16 << 20,
@@ -124,7 +125,7 @@ class StandaloneSource(ABC, Generic[_Client]):
             max_batch_bytes,
             linger_s,
             prefetch_bytes,
-            keys,
+            key_codec=keys,
         )
         partition, wanted = _resolve(config, topic, group_id, partition_id, start, end)
         client = self._connect(config, group_id, prefetch_bytes)

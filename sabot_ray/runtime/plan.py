@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.codecs.inference import infer_schema
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError, UnknownTopicOrPartition
@@ -29,7 +29,7 @@ from sabot_ray.offsets import open_kafka_group
 from sabot_ray.offsets.store import OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
 from sabot_ray.runtime.reader import ReaderPlan
-from sabot_ray.schema import metadata_fields
+from sabot_ray.schema import RESCUED_COLUMN, metadata_fields
 from sabot_ray.types import TopicPartition, Watermarks
 
 
@@ -52,7 +52,7 @@ class SourceOptions:
     linger_s: float
     metadata: tuple[str, ...]
     tombstones: Literal["keep", "skip"]
-    unknown_fields: Literal["ignore", "fail"]
+    unknown_fields: UnknownFields
     error_handling_policy: Literal["fail", "skip"]
     readers: int | None
     memory_per_reader: int
@@ -284,9 +284,11 @@ def _infer(
             f"topic '{options.source_name}' has no record to infer a schema from; declare it with "
             f"{option}="
         )
+    values = (record.value for record in sampled)
+    # Beside the column of unknown fields there is none of the same name.
+    without = {RESCUED_COLUMN} if options.unknown_fields == "rescue" else ()
     return Codecs(
-        options.codec
-        or JsonCodec(infer_schema(record.value for record in sampled), options.unknown_fields),
+        options.codec or JsonCodec(infer_schema(values, without=without), options.unknown_fields),
         options.key_codec
         or JsonCodec(infer_schema((record.key for record in sampled), "key_codec")),
     )

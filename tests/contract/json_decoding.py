@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from sabot_ray.codecs.json import JsonCodec, JsonDecoder
+from sabot_ray.codecs.codec import UnknownFields
+from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.schema import batch_schema
 from tests.conftest import skip_or_fail
 
@@ -27,7 +28,7 @@ class Decoding(NamedTuple):
 
 
 class Decode(Protocol):
-    """Decodes values with one of the decoders; ``columns`` are all of the schema's by default."""
+    """Decodes values with one of the decoders; ``columns`` are all of the codec's by default."""
 
     def __call__(
         self,
@@ -35,7 +36,7 @@ class Decode(Protocol):
         schema: pa.Schema,
         columns: Sequence[str] | None = None,
         *,
-        unknown_fields: Literal["ignore", "fail"] = "ignore",
+        unknown_fields: UnknownFields = "ignore",
         on_decode_error: Literal["fail", "skip"] = "skip",
     ) -> Decoding: ...
 
@@ -45,13 +46,14 @@ def decode_in_python(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     *,
-    unknown_fields: Literal["ignore", "fail"] = "ignore",
+    unknown_fields: UnknownFields = "ignore",
     on_decode_error: Literal["fail", "skip"] = "skip",
 ) -> Decoding:
-    columns = schema.names if columns is None else columns
-    decoder = JsonDecoder(JsonCodec(schema, unknown_fields), columns, on_decode_error)
-    decoded = decoder.decode(values)
-    batch = pa.RecordBatch.from_arrays(decoded.columns, schema=batch_schema(schema, columns))
+    codec = JsonCodec(schema, unknown_fields)
+    columns = codec.columns.names if columns is None else columns
+    decoded = codec.decoder(columns, on_decode_error).decode(values)
+    batch_of = pa.RecordBatch.from_arrays
+    batch = batch_of(decoded.columns, schema=batch_schema(codec.columns, columns))
     assert len(decoded.rows) == batch.num_rows
     rejected = [(value.index, value.field, value.reason) for value in decoded.rejected]
     return Decoding(batch, rejected, decoded.unknown_fields)
@@ -62,20 +64,21 @@ def decode_natively(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     *,
-    unknown_fields: Literal["ignore", "fail"] = "ignore",
+    unknown_fields: UnknownFields = "ignore",
     on_decode_error: Literal["fail", "skip"] = "skip",
 ) -> Decoding:
     try:
         from sabot_ray import _native
     except ImportError as exc:
         skip_or_fail(f"the native decoder does not load: {exc}")
-    columns = schema.names if columns is None else columns
+    codec = JsonCodec(schema, unknown_fields)
+    columns = codec.columns.names if columns is None else columns
     return Decoding(
         *_native.decode(
             list(values),
-            JsonCodec(schema, unknown_fields),
+            codec,
             list(columns),
-            batch_schema(schema, columns),
+            batch_schema(codec.columns, columns),
             on_decode_error=on_decode_error,
         )
     )

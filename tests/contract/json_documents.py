@@ -83,6 +83,10 @@ class DocumentWriter:
         """Return up to 40 values: most of them decode, some are tombstones, or broken."""
         return [self._value(schema) for _ in range(self._random.choice([0, 1, 3, 10, 40]))]
 
+    def choice(self, names: list[str]) -> str:
+        """Return one of the names."""
+        return self._random.choice(names)
+
     def subset(self, names: list[str]) -> list[str]:
         """Return some of the names in any order, mostly all of them."""
         if self._chance(0.6):

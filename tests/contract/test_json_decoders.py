@@ -251,3 +251,88 @@ def test_decode_keeps_the_names_and_metadata_of_inner_fields(decode: Decode) -> 
 
         assert batch.schema.equals(schema, check_metadata=True)
         batch.validate(full=True)
+
+
+RESCUED = [
+    (b'{"zz":1}', '{"$.zz":1}'),
+    (b'{"i64":1}', None),
+    (b"{}", None),
+    (
+        b'{"zz":null,"z z":[ 1.50 , "a \\u00e9" ,{ }]}',
+        '{"$.zz":null,"$[\\"z z\\"]":[1.50,"a \\u00e9",{}]}',
+    ),
+    (b'{"zz":{"y":{"x":1}},"i64":1,"yy":-0}', '{"$.zz":{"y":{"x":1}},"$.yy":-0}'),
+    (b'{"zz":1,"yy":2,"zz":{"a":1,"a":2}}', '{"$.zz":{"a":1,"a":2},"$.yy":2}'),
+    (rb'{"\u007az":1}', '{"$.zz":1}'),
+    (rb'{"a\n\u001F\"\\":1}', r'{"$[\"a\\n\\u001f\\\"\\\\\"]":1}'),
+    ('{"größer":"ü","":true}'.encode(), '{"$[\\"größer\\"]":"ü"}'),
+    (b'{"o":{"q":1,"in":{"y":true,"r":[]}},"p":0}', '{"$.o.q":1,"$.o.in.r":[],"$.p":0}'),
+    (b'{"lo":[{"k":"a"},null,{"q":1,"v":2.5,"r":2}]}', '{"$.lo[2].q":1,"$.lo[2].r":2}'),
+    (b'{"mo":{"a b":{"x":1,"q":2},"c":{"q":3}}}', '{"$.mo[\\"a b\\"].q":2,"$.mo.c.q":3}'),
+    (b'{"mo":{"a":{"q":1},"b":{},"a":{"r":1}}}', '{"$.mo.a.r":1}'),
+    (b'{"o":{"q":1},"o":{"x":1}}', None),
+    (b'{"j":{"zz":1},"lj":[{"zz":1}],"m":{"zz":1}}', None),
+]
+
+
+def rescued_batch(texts: list[str | None]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"_rescued": pa.array(texts, pa.string())})
+
+
+@pytest.mark.parametrize(("value", "text"), RESCUED)
+def test_decode_rescuing_keeps_unknown_fields_as_json_text(
+    decode: Decode, value: bytes, text: str | None
+) -> None:
+    decoding = decode([value], SCHEMA, unknown_fields="rescue")
+
+    assert (decoding.rejected, decoding.unknown_fields) == ([], {})
+    assert decoding.batch.schema.equals(SCHEMA.append(pa.field("_rescued", pa.string())))
+    assert decoding.batch.column("_rescued").to_pylist() == [text]
+    without = decode([value], SCHEMA, SCHEMA.names, unknown_fields="rescue")
+    assert decoding.batch.select(SCHEMA.names).equals(without.batch)
+
+
+@pytest.mark.parametrize("columns", [["_rescued"], ["_rescued", "i64"], ["o", "_rescued", "m"]])
+def test_decode_rescuing_gives_the_same_whatever_else_is_built(
+    decode: Decode, columns: list[str]
+) -> None:
+    values = [value for value, _ in RESCUED] * 20 + [None]
+
+    decoding = decode(values, SCHEMA, columns, unknown_fields="rescue")
+
+    assert decoding.batch.schema.names == columns
+    texts = [text for _, text in RESCUED] * 20 + [None]
+    assert_batch(decoding.batch.select(["_rescued"]), rescued_batch(texts))
+
+
+def test_decode_rescuing_looks_past_what_is_of_another_kind_and_not_built(decode: Decode) -> None:
+    value = b'{"o":[{"q":1}],"lo":{"q":1},"mo":["q"],"i64":{"q":1},"zz":1}'
+
+    decoding = decode([value], SCHEMA, ["_rescued"], unknown_fields="rescue")
+
+    assert_batch(decoding.batch, rescued_batch(['{"$.zz":1}']))
+
+
+def test_decode_rescuing_without_the_column_counts_unknown_fields(decode: Decode) -> None:
+    decoding = decode([b'{"zz":1,"o":{"q":1}}'], SCHEMA, SCHEMA.names, unknown_fields="rescue")
+
+    assert decoding.unknown_fields == {"$.zz": 1, "$.o.q": 1}
+
+
+def test_decode_rescuing_leaves_out_what_does_not_decode(decode: Decode) -> None:
+    values = [b'{"zz":1}', b'{"zz":1,"i64":"x"}', b'{"zz":', b'{"o":{"q":1}}', None, b"{}"] * 40
+
+    decoding = decode(values, SCHEMA, ["i64", "_rescued"], unknown_fields="rescue")
+
+    assert len(decoding.rejected) == 80
+    texts = ['{"$.zz":1}', '{"$.o.q":1}', None, None] * 40
+    assert_batch(decoding.batch.select(["_rescued"]), rescued_batch(texts))
+
+
+def test_decode_rescuing_of_many_unknown_names_keeps_each(decode: Decode) -> None:
+    values = [b'{"n%d":1}' % number for number in range(12_000)]
+
+    decoding = decode(values, SCHEMA, ["_rescued"], unknown_fields="rescue")
+
+    texts: list[str | None] = [f'{{"$.n{number}":1}}' for number in range(12_000)]
+    assert_batch(decoding.batch, rescued_batch(texts))

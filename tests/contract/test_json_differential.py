@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sabot_ray.codecs import json as json_codec
 from sabot_ray.codecs.inference import infer_schema
+from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError
 from sabot_ray.schema import check_value_schema
 from tests.contract.json_decoding import (
@@ -51,10 +52,11 @@ def same(one: Decoding, other: Decoding) -> bool:
 def assert_same_decoding(one: Decode, other: Decode, writer: DocumentWriter) -> None:
     schema = check_value_schema(writer.schema())
     values = writer.values(schema)
+    unknown_fields: Any = writer.choice(["ignore", "rescue", "fail"])
     arguments: dict[str, Any] = {
         "schema": schema,
-        "columns": writer.subset(schema.names),
-        "unknown_fields": writer.subset(["ignore", "fail"])[0],
+        "columns": writer.subset(JsonCodec(schema, unknown_fields).columns.names),
+        "unknown_fields": unknown_fields,
         "on_decode_error": writer.subset(["skip", "fail"])[0],
     }
     if not same(one(values, **arguments), other(values, **arguments)):

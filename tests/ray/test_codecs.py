@@ -130,3 +130,34 @@ def test_key_that_does_not_decode_fails_also_where_it_is_not_selected(
     )
     assert skipping.to_pylist() == [{"n": 1, "_kafka_key": "ok"}]
     assert skipping.count() == 1
+
+
+def test_rescued_fields_stand_between_values_and_metadata(
+    read_topic: ReadTopic, make_topic: MakeTopic, produce: Produce
+) -> None:
+    topic = make_topic()
+    produce(topic, [b'{"n":1}', b'{"n":2,"o":{"p":[ 1 ]}}'])
+    stream = read_topic(
+        topic,
+        schema={"n": "int64"},
+        unknown_fields="rescue",
+        metadata=["_kafka_offset"],
+        end="latest",
+    )
+
+    assert stream.to_pylist() == [
+        {"n": 1, "_rescued": None, "_kafka_offset": 0},
+        {"n": 2, "_rescued": '{"$.o":{"p":[1]}}', "_kafka_offset": 1},
+    ]
+    assert stream.select("_rescued").to_pylist()[1] == {"_rescued": '{"$.o":{"p":[1]}}'}
+    assert stream.filter(lambda b: pc.is_null(b["_rescued"])).select("n").to_pylist() == [{"n": 1}]
+
+
+def test_rescued_fields_are_not_inferred_as_a_column(
+    read_topic: ReadTopic, make_topic: MakeTopic, produce: Produce
+) -> None:
+    topic = make_topic()
+    produce(topic, [b'{"n":1,"_rescued":2}'])
+    stream = read_topic(topic, unknown_fields="rescue", end="latest")
+
+    assert stream.to_pylist() == [{"n": 1, "_rescued": '{"$._rescued":2}'}]

@@ -113,6 +113,14 @@ def test_infer_schema_leaves_out_names_that_no_column_can_have() -> None:
     assert infer_schema(samples) == pa.schema([("a", pa.struct([("_kafka_key", pa.string())]))])
 
 
+def test_infer_schema_leaves_out_the_names_that_it_is_told() -> None:
+    samples = [b'{"_rescued":1,"a":{"_rescued":1}}']
+
+    schema = infer_schema(samples, without={"_rescued"})
+
+    assert schema == pa.schema([("a", pa.struct([("_rescued", pa.int64())]))])
+
+
 @pytest.mark.parametrize(
     ("samples", "why"),
     [

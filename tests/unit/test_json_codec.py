@@ -10,6 +10,7 @@ import pytest
 
 from sabot_ray.codecs.codec import Decoded, Rejected
 from sabot_ray.codecs.json import JsonCodec, JsonDecoder
+from sabot_ray.errors import ConfigError
 from sabot_ray.schema import JSON_TEXT_METADATA
 
 SCHEMA = pa.schema(
@@ -99,3 +100,22 @@ def test_json_decoder_leaves_the_garbage_collector_as_it_was(value: bytes, enabl
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_json_codec_rescuing_adds_a_column() -> None:
+    codec = JsonCodec(SCHEMA, "rescue")
+
+    assert codec.columns.equals(SCHEMA.append(pa.field("_rescued", pa.string())))
+    assert pickle.loads(pickle.dumps(codec)) == codec
+
+
+def test_json_codec_rescuing_into_a_field_of_the_schema_is_refused() -> None:
+    schema = pa.schema([("_rescued", pa.string())])
+
+    assert JsonCodec(schema).columns == schema
+    with pytest.raises(ConfigError) as refused:
+        JsonCodec(schema, "rescue")
+    assert str(refused.value) == (
+        "schema: field $._rescued: unknown_fields='rescue' adds a column of this name; leave it "
+        "out, and the field is rescued, too"
+    )

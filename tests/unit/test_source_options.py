@@ -30,7 +30,10 @@ NUMBERS = pa.schema([("n", pa.int64())])
         ({"start": -1}, "start: an offset is not negative, found -1"),
         ({"end": "earliest"}, "end: 'earliest' is not one of 'latest'"),
         ({"tombstones": "drop"}, "tombstones: 'drop' is not one of 'keep', 'skip'"),
-        ({"unknown_fields": "fial"}, "unknown_fields: 'fial' is not one of 'ignore', 'fail'"),
+        (
+            {"unknown_fields": "fial"},
+            "unknown_fields: 'fial' is not one of 'ignore', 'rescue', 'fail'",
+        ),
         (
             {"error_handling_policy": "dead_letter"},
             "error_handling_policy='dead_letter' is not available yet",
@@ -84,6 +87,11 @@ def test_wrong_option_is_refused_by_streams_and_sources(
 @pytest.mark.parametrize(
     ("key_codec", "text"),
     [
+        (
+            JsonCodec(NUMBERS, "rescue"),
+            "key_codec: only values have a column for what unknown_fields='rescue' keeps; give "
+            "'ignore' or 'fail'",
+        ),
         ("avro", "key_codec='avro' is not available yet"),
         (
             3,
