@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import aiokafka
 import pyarrow as pa
 import pytest
 
@@ -18,7 +21,10 @@ def metadata(name: str, values: list) -> pa.Table:
 
 def test_metadata_columns_hold_what_the_record_carries(broker, make_topic, open_source, produce):
     topic = make_topic(partitions=2, retention_ms=-1)
-    headers = (("trace", b"1"), ("empty", b""), ("none", None), ("trace", b"2"))
+    headers = (
+        *(("trace", b"1"), ("empty", b""), ("none", None), ("trace", b"2")),
+        *(("", b"no name"), ("trace", None), ("trace", b"1"), ("a", b"behind")),
+    )
     produce(
         topic,
         [
@@ -56,6 +62,29 @@ def test_timestamps_of_log_append_topic_have_type_1(broker, make_topic, open_sou
     (row,) = read_to(open_source(spec, end_offset=1), 1).to_pylist()
     assert row["_kafka_timestamp_type"] == 1
     assert row["_kafka_timestamp"].year > 2000
+
+
+def test_records_without_a_timestamp_have_null_and_the_type_of_the_topic(
+    broker, topic, open_source
+):
+    async def produce_without_timestamps() -> None:
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        await producer.start()
+        try:
+            batch = producer.create_batch()
+            for n, timestamp in enumerate([-1, 1_700_000_000_123, -1]):
+                batch.append(key=None, value=number(n), timestamp=timestamp)
+            await (await producer.send_batch(batch, topic, partition=0))
+        finally:
+            await producer.stop()
+
+    asyncio.run(produce_without_timestamps())
+    spec = numbers_spec(broker, topic, ("n", "_kafka_timestamp", "_kafka_timestamp_type"))
+    schema = pa.schema(
+        [*NUMBERS, METADATA_FIELDS["_kafka_timestamp"], METADATA_FIELDS["_kafka_timestamp_type"]]
+    )
+    expected = pa.table([[0, 1, 2], [None, 1_700_000_000_123, None], [0, 0, 0]], schema=schema)
+    assert read_to(open_source(spec, end_offset=3), 3).equals(expected)
 
 
 def test_columns_come_in_the_order_of_the_spec(broker, topic, open_source, produce):
@@ -170,6 +199,32 @@ def test_compressed_topic_gives_the_same_rows(broker, topic, open_source, produc
     produce(topic, map(number, range(500)), compression_type=compression, linger_ms=50)
     source = open_source(numbers_spec(broker, topic), start_offset=10, end_offset=500)
     assert read_to(source, 500).equals(numbered((n, n) for n in range(10, 500)))
+
+
+def test_partition_of_every_compression_gives_what_the_records_carry(
+    broker, make_topic, open_source, produce
+):
+    topic = make_topic(retention_ms=-1)
+    records = [
+        Record(number(n), b"k%d" % n, 0, 1_700_000_000_000 + n, (("h", b"%d" % n), ("h", None)))
+        for n in range(300)
+    ]
+    for start, compression in enumerate(["gzip", "none", "snappy", "lz4", "zstd", "gzip"]):
+        part = records[50 * start : 50 * start + 50]
+        produce(topic, part, compression_type=compression, linger_ms=50)
+    columns = ("n", "_kafka_key", "_kafka_timestamp", "_kafka_headers")
+    schema = pa.schema([*NUMBERS, *(METADATA_FIELDS[name] for name in columns[1:])])
+    expected = pa.table(
+        [
+            list(range(300)),
+            [record.key for record in records],
+            [record.timestamp_ms for record in records],
+            [[{"key": k, "value": v} for k, v in record.headers] for record in records],
+        ],
+        schema=schema,
+    )
+    source = open_source(numbers_spec(broker, topic, columns), end_offset=300)
+    assert read_to(source, 300).equals(expected)
 
 
 def test_record_larger_than_the_fetch_size_is_read(broker, topic, open_source, produce):
