@@ -340,8 +340,8 @@ inline JsonDecoder::Fit JsonDecoder::AppendInteger(const Column& column, const c
   return Fit::kFits;
 }
 
-JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view contents,
-                                         bool has_escapes) {
+inline JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view contents,
+                                                bool has_escapes) {
   if (column.type == TypeId::kString) {
     auto* builder = column.As<BytesBuilder>();
     if (!has_escapes) {
@@ -355,6 +355,12 @@ JsonDecoder::Fit JsonDecoder::AppendText(const Column& column, std::string_view 
     builder->Commit(static_cast<size_t>(size));
     return Fit::kFits;
   }
+  return AppendParsed(column, contents, has_escapes);
+}
+
+// For strings that hold something else than text.
+JsonDecoder::Fit JsonDecoder::AppendParsed(const Column& column, std::string_view contents,
+                                           bool has_escapes) {
   if (has_escapes) {
     scratch_.resize(contents.size());
     const int64_t size = Unescape(contents, scratch_.data());
@@ -421,6 +427,16 @@ JsonDecoder::Fit JsonDecoder::FitOf(FormatResult result) {
   return Fit::kMalformed;
 }
 
+// Appends the number at `at`, and moves behind it.
+JsonDecoder::Fit JsonDecoder::AppendDecimalNumber(const Column& column, const char** at) {
+  const char* const begin = *at;
+  double ignored;
+  if (ReadDouble(at, text_end_, &ignored) != NumberResult::kOk) {
+    return Fit::kMalformed;
+  }
+  return AppendDecimal(column, {begin, static_cast<size_t>(*at - begin)});
+}
+
 // Appends a number or the contents of a string.
 JsonDecoder::Fit JsonDecoder::AppendDecimal(const Column& column, std::string_view text) {
   Decimal256 value;
@@ -443,11 +459,7 @@ const char* JsonDecoder::AppendLeaf(const Column& column, const char* at, Fit* f
     case TypeId::kDecimal128:
     case TypeId::kDecimal256:
       if (IsNumberStart(first)) {
-        const char* const begin = at;
-        double ignored;
-        const bool is_number = ReadDouble(&at, text_end_, &ignored) == NumberResult::kOk;
-        const std::string_view number(begin, static_cast<size_t>(at - begin));
-        *fit = is_number ? AppendDecimal(column, number) : Fit::kMalformed;
+        *fit = AppendDecimalNumber(column, &at);
         break;
       }
       [[fallthrough]];

@@ -101,6 +101,10 @@ class JsonDecoder final : public Decoder {
   template <typename T>
   Fit AppendInteger(const Column& column, const char** at);
   Fit AppendText(const Column& column, std::string_view contents, bool has_escapes);
+  // Apart from the others, which are inlined: these are rare, and large.
+  [[gnu::noinline]] Fit AppendParsed(const Column& column, std::string_view contents,
+                                     bool has_escapes);
+  [[gnu::noinline]] Fit AppendDecimalNumber(const Column& column, const char** at);
   static Fit FitOf(FormatResult result);
   static Fit AppendDecimal(const Column& column, std::string_view text);
   static void AppendJsonText(BytesBuilder* builder, std::string_view text);
