@@ -287,6 +287,27 @@ TEST(DecodeUnknownFieldsRefusedNamesThem) {
   EXPECT_EQ(columns.Decode(R"({"a":1})"), "");
 }
 
+TEST(DecodeRescuingKeepsUnknownFieldsUnderTheirPaths) {
+  const Field item = MakeField("", TypeId::kStruct, {MakeField("x", TypeId::kInt8)});
+  Columns columns(
+      {MakeField("l", TypeId::kList, {item}),
+       MakeField("m", TypeId::kMap,
+                 {MakeField("", TypeId::kStruct, {MakeField("k", TypeId::kString), item})}),
+       JsonTextField("j"), MakeField("_rescued", TypeId::kString)},
+      UnknownFields::kRescue);
+  EXPECT_EQ(columns.Decode(R"({"l":[{"x":1},{"y":[ 1 , "a b" ]}],"z":null})"), "");
+  EXPECT_EQ(columns.Decode(R"({"m":{"a b":{"y":1}},"j":{"y":1},"\u007a":{"y":1}})"), "");
+  EXPECT_EQ(columns.Decode(R"({"q\n":1,"z":2,"q\n":-0})"), "");
+  EXPECT_EQ(columns.Decode(R"({"z":1,"l":1})"), "$.l: expected an array, found a number");
+  EXPECT_EQ(columns.Decode(R"({"z":1,)"), "$: malformed JSON");
+  EXPECT_EQ(columns.Decode(R"({"l":[]})"), "");
+  EXPECT(columns.AreAligned());
+  const std::string text = columns.Export();
+  EXPECT_EQ(text.substr(text.rfind(" | ") + 3), R"("{"$.l[1].y":[1,"a b"],"$.z":null}" )"
+                                                R"("{"$.m[\"a b\"].y":1,"$.z":{"y":1}}" )"
+                                                R"("{"$[\"q\\n\"]":-0,"$.z":2}" null)");
+}
+
 TEST(DecodeRandomNamesBoundsWhatIsRemembered) {
   Columns columns({MakeField("a", TypeId::kInt8)});
   for (int i = 0; i < 20'000; ++i) {

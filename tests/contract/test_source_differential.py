@@ -24,7 +24,13 @@ from tests.conftest import skip_or_fail
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string()), ("items", pa.list_(pa.float64()))])
 COLUMNS = [*SCHEMA.names, *METADATA_FIELDS]
 KEYS = pa.schema([("id", pa.int64()), ("word", pa.dictionary(pa.int32(), pa.string()))])
-CODECS: list[Codec] = [JsonCodec(SCHEMA), JsonCodec(SCHEMA, "fail"), StringCodec(), BytesCodec()]
+CODECS: list[Codec] = [
+    JsonCodec(SCHEMA),
+    JsonCodec(SCHEMA, "rescue"),
+    JsonCodec(SCHEMA, "fail"),
+    StringCodec(),
+    BytesCodec(),
+]
 KEY_CODECS: list[Codec] = [BytesCodec(), StringCodec(), JsonCodec(KEYS), JsonCodec(KEYS, "fail")]
 
 VALUES = st.one_of(

@@ -191,3 +191,22 @@ def test_keys_that_are_not_built_are_validated_but_not_type_checked(
     source = open_source(spec, end_offset=3)
     assert read_to(source, 3).column("n").to_pylist() == [0, 2]
     assert source.stats().decode_errors == 1
+
+
+def test_rescued_fields_are_text_and_not_counted(broker, topic, open_source, produce):
+    produce(topic, [b'{"n": 1, "a": [ 1 ]}', None, b'{"n": 2}', b'{"n": "x", "a": 1}'])
+    spec = spec_of(
+        broker,
+        topic,
+        JsonCodec(NUMBERS, "rescue"),
+        "_rescued",
+        "n",
+        on_decode_error="skip",
+    )
+    source = open_source(spec, end_offset=4)
+    expected = pa.table(
+        [['{"$.a":[1]}', None, None], [1, None, 2]],
+        schema=pa.schema([("_rescued", pa.string()), *NUMBERS]),
+    )
+    assert read_to(source, 4).equals(expected)
+    assert source.stats().unknown_fields == {}

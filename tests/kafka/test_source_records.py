@@ -71,10 +71,10 @@ def test_records_without_a_timestamp_have_null_and_the_type_of_the_topic(
         producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         await producer.start()
         try:
-            batch = producer.create_batch()
             for n, timestamp in enumerate([-1, 1_700_000_000_123, -1]):
+                batch = producer.create_batch()
                 batch.append(key=None, value=number(n), timestamp=timestamp)
-            await (await producer.send_batch(batch, topic, partition=0))
+                await (await producer.send_batch(batch, topic, partition=0))
         finally:
             await producer.stop()
 
