@@ -332,7 +332,8 @@ DOCUMENTS = [
     _row("key with a newline", rb'{"a\n\u001F\"\\":1}', '$["a\\n\\u001f\\"\\\\"]'),
     _row("emoji key", rb'{"\ud83d\ude00":1}', '$["😀"]'),
     _row("key with digits first", b'{"1a":1}', '$["1a"]'),
-    _row("long key", '{"' + "k" * 5000 + '":1}', "$." + "k" * 5000),
+    _row("longest key that is counted", '{"' + "k" * 256 + '":1}', "$." + "k" * 256),
+    _row("long key", '{"' + "k" * 5000 + '":1}'),
     _refused(
         "key with a space, wrong kind",
         b'{"a b":"x"}',
