@@ -258,8 +258,15 @@ def evaluate(expressions: Mapping[str, pc.Expression], rows: pa.RecordBatch | pa
     return plan.to_table(use_threads=False)
 
 
-def columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
+def columns_of(
+    expression: pc.Expression, schema: pa.Schema, method: str = "filter"
+) -> tuple[str, ...]:
     """Return the names of the schema's columns that a predicate needs, in schema order.
+
+    Args:
+        expression: The predicate.
+        schema: The columns that there are.
+        method: What asked for it, for the error.
 
     Raises:
         ConfigError: The expression uses a column that the schema lacks, does not fit the columns'
@@ -269,7 +276,7 @@ def columns_of(expression: pc.Expression, schema: pa.Schema) -> tuple[str, ...]:
     return _needed(
         expression,
         schema,
-        f"filter: the predicate {describe(expression)}",
+        f"{method}: the predicate {describe(expression)}",
         lambda table: table.filter(expression),
     )
 
