@@ -20,10 +20,10 @@ from sabot_ray.kafka.metadata import (
     ClusterClient,
     End,
     OffsetRange,
-    SampledRecord,
     Start,
     resolve_ranges,
 )
+from sabot_ray.kafka.sampling import sample_records
 from sabot_ray.kafka.source import Backend, SourceSpec
 from sabot_ray.offsets import open_kafka_group
 from sabot_ray.offsets.store import OffsetStore
@@ -268,22 +268,13 @@ def _infer(
     watermarks: Mapping[str, Mapping[int, Watermarks]],
 ) -> Codecs:
     """Return the codecs; a sample of the topics gives the schemas that are not declared."""
-    # Two spots in each partition; at least a few records from every one.
-    records = max(options.sample_records // (2 * sum(map(len, watermarks.values()))), 8)
-    sampled: list[SampledRecord] = []
-    for topic, of_topic in watermarks.items():
-        ranges = {}
-        for partition, marks in of_topic.items():
-            middle = min(marks.low + records, marks.last_stable)
-            late = max(middle, marks.last_stable - records)
-            ranges[partition] = [(marks.low, middle), (late, marks.last_stable)]
-        sampled += client.sample(topic, ranges, records)
-    if not sampled:
-        option = "schema" if options.codec is None else "key_codec"
-        raise ConfigError(
-            f"topic '{options.source_name}' has no record to infer a schema from; declare it with "
-            f"{option}="
-        )
+    sampled = sample_records(
+        client,
+        options.source_name,
+        watermarks,
+        options.sample_records,
+        remedy="schema" if options.codec is None else "key_codec",
+    )
     values = (record.value for record in sampled)
     # Beside the column of unknown fields there is none of the same name.
     without = {RESCUED_COLUMN} if options.unknown_fields == "rescue" else ()
