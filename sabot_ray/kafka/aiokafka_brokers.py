@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.protocol.admin import CreateTopicsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -31,6 +32,7 @@ READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
 
 _UNKNOWN_TOPIC_OR_PARTITION: Final = 3
+_TOPIC_ALREADY_EXISTS: Final = 36
 _CLIENT: Final = -1
 _GROUP: Final = 0
 _EARLIEST: Final = -2
@@ -133,6 +135,26 @@ class Brokers:
             topic: {p: leader if leader >= 0 else None for _, p, leader, *_ in partitions}
             for _, topic, *_, partitions in answer.topics
         }
+
+    async def create_topic(self, topic: str, partitions: int, timeout_s: float) -> None:
+        """Create a topic, unless it exists, with the brokers' default replication.
+
+        Raises:
+            KafkaError: No broker answers, or the controller refuses.
+        """
+        metadata = await self._ask_any(MetadataRequest([], allow_auto_topic_creation=False))
+        addresses = {node: Address(host, port) for node, host, port, *_ in metadata.brokers}
+        if metadata.controller_id not in addresses:
+            raise BrokerUnavailable("the cluster has no controller now", retriable=True)
+        request = CreateTopicsRequest(
+            [(topic, partitions, -1, [], [])], int(timeout_s * 1000), False
+        )
+        async with self.connected(addresses[metadata.controller_id]) as connection:
+            answer = await connection.send(request)
+        ((_, code, *reason),) = answer.topic_errors
+        if code not in (0, _TOPIC_ALREADY_EXISTS):
+            told = f" ({reason[0]})" if reason and reason[0] else ""
+            raise from_code(code, f"topic '{topic}': creating it{told}")
 
     async def watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, Watermarks]:
         """Ask the leaders for the bounds of the partitions' logs.
@@ -248,6 +270,25 @@ async def leave_group(brokers: Brokers, group_id: str, member_id: str) -> None:
         code = (await coordinator.send(LeaveGroupRequest(group_id, member_id))).error_code
     if code:
         raise from_code(code, f"group '{group_id}': leaving")
+
+
+async def committed_topics(
+    coordinator: AIOKafkaConnection, group_id: str
+) -> dict[str, dict[int, int]]:
+    """Ask a group's coordinator for all its committed offsets, by topic.
+
+    Raises:
+        KafkaError: The coordinator refuses.
+    """
+    answer = await coordinator.send(OffsetFetchRequest(group_id, None))
+    found: dict[str, dict[int, int]] = {}
+    codes = [answer.error_code]
+    for topic, entries in sorted(answer.topics):
+        found[topic] = {partition: offset for partition, offset, *_ in entries if offset >= 0}
+        codes += [code for *_, code in entries]
+    for code in filter(None, codes):
+        raise from_code(code, f"group '{group_id}': committed offsets")
+    return {topic: offsets for topic, offsets in found.items() if offsets}
 
 
 async def _list_offsets(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sabot_ray.errors import BrokerUnavailable, KafkaError
-from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets
+from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets, committed_topics
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord
+from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
 from sabot_ray.types import TopicPartition, Watermarks
 
 T = TypeVar("T")
@@ -87,6 +87,22 @@ class AiokafkaClusterClient:
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""
         return self._ask("topics", self._brokers.all_leaders)
+
+    def committed_topics(self, group_id: str) -> dict[str, dict[int, int]]:
+        """See `ClusterClient.committed_topics`."""
+
+        async def question() -> dict[str, dict[int, int]]:
+            coordinator = await self._brokers.coordinator(group_id)
+            async with self._brokers.connected(coordinator) as connection:
+                return await committed_topics(connection, group_id)
+
+        return self._ask(f"group '{group_id}': committed offsets", question)
+
+    def create_topic(self, topic: str, partitions: int) -> None:
+        """See `ClusterClient.create_topic`."""
+        what = f"topic '{topic}': creating it"
+        self._ask(what, lambda: self._brokers.create_topic(topic, partitions, METADATA_TIMEOUT_S))
+        await_leaders(self, topic)
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import KafkaException
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from sabot_ray.errors import (
     AuthenticationFailed,
@@ -20,7 +23,7 @@ from sabot_ray.errors import (
     from_librdkafka,
 )
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord
+from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
 from sabot_ray.types import TopicPartition, Watermarks
 
 #: No record at this offset: the end of the log, or retention was faster than the sample.
@@ -186,6 +189,44 @@ class ConfluentClusterClient:
             name: {p.id: p.leader if p.leader >= 0 else None for p in topic.partitions.values()}
             for name, topic in metadata.topics.items()
         }
+
+    def committed_topics(self, group_id: str) -> dict[str, dict[int, int]]:
+        """See `ClusterClient.committed_topics`."""
+        what = f"group '{group_id}': committed offsets"
+        # Without its client the future would never end.
+        admin = self._admin()
+        asked = admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group_id)], request_timeout=METADATA_TIMEOUT_S
+        )
+        try:
+            answer = asked[group_id].result().topic_partitions or ()
+        except KafkaException as error:
+            raise self._unavailable(what, error.args[0]) from None
+        found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for partition, offset in committed_offsets(answer, what).items():
+            found[partition.topic][partition.partition] = offset
+        return dict(sorted(found.items()))
+
+    def create_topic(self, topic: str, partitions: int) -> None:
+        """See `ClusterClient.create_topic`."""
+        admin = self._admin()
+        asked = admin.create_topics(
+            [NewTopic(topic, num_partitions=partitions)], request_timeout=METADATA_TIMEOUT_S
+        )
+        try:
+            asked[topic].result()
+        except KafkaException as error:
+            found = error.args[0]
+            if found.code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._unavailable(f"topic '{topic}': creating it", found) from None
+        await_leaders(self, topic)
+
+    def _admin(self) -> AdminClient:
+        settings: dict[str, Any] = {
+            **self._config.librdkafka_settings(),
+            "error_cb": self._on_client_error,
+        }
+        return AdminClient(settings, logger=client_logger())
 
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int

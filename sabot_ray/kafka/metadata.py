@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from sabot_ray.errors import ConfigError, DataLoss
+from sabot_ray.errors import BrokerUnavailable, ConfigError, DataLoss
 from sabot_ray.types import TopicPartition, Watermarks
 
 logger = logging.getLogger("sabot_ray.kafka")
@@ -24,6 +25,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Longest time that planning waits for the brokers, in seconds.
 METADATA_TIMEOUT_S = 10.0
+
+_RETRY_S: Final = 0.1
 
 
 class SampledRecord(NamedTuple):
@@ -67,6 +70,15 @@ class ClusterClient(Protocol):
             Partition -> offset; None where every record is older.
         """
 
+    def committed_topics(self, group_id: str) -> dict[str, dict[int, int]]:
+        """Return all committed offsets of a group by topic; a group that never was has none."""
+
+    def create_topic(self, topic: str, partitions: int) -> None:
+        """Create a topic with the brokers' default replication; one that exists stays as it is.
+
+        Returns when every partition has a leader.
+        """
+
     def sample(
         self, topic: str, ranges: Mapping[int, Sequence[tuple[int, int]]], records: int
     ) -> list[SampledRecord]:
@@ -83,6 +95,23 @@ class ClusterClient(Protocol):
 
     def close(self) -> None:
         """Free the client. Idempotent."""
+
+
+def await_leaders(client: ClusterClient, topic: str) -> None:
+    """Wait until a topic that was just created has a leader for every partition.
+
+    Raises:
+        BrokerUnavailable: It took longer than `METADATA_TIMEOUT_S`.
+    """
+    deadline = time.monotonic() + METADATA_TIMEOUT_S
+    while None in (leaders := client.leaders().get(topic, {}).values()) or not leaders:
+        if time.monotonic() > deadline:
+            raise BrokerUnavailable(
+                f"topic '{topic}' was created, but not every partition has a leader after "
+                f"{METADATA_TIMEOUT_S:g} s; are all brokers up?",
+                retriable=True,
+            )
+        time.sleep(_RETRY_S)
 
 
 @dataclass(frozen=True)
