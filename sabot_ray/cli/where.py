@@ -36,6 +36,8 @@ _METHODS: Final[dict[str, Callable[[Any, str], Any]]] = {
 }
 #: As JSON and SQL write them.
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
+#: Arrow recurses into an expression, and crashes where it is nested too deeply.
+_MOST_PARTS: Final = 1000
 _ALLOWED: Final = (
     "columns (also user.country, column('unit price')), numbers, 'texts', true, false, null, "
     "== != < <= > >= in is, and or not, + - * /, .startswith() .endswith() .contains()"
@@ -57,6 +59,8 @@ class Where:
         self._text = text
         try:
             tree = ast.parse(text.strip(), mode="eval")
+            if sum(1 for _ in ast.walk(tree)) > _MOST_PARTS:
+                raise ConfigError(f"--where: the expression has more than {_MOST_PARTS} parts")
             self._expression = _Reader(text.strip(), schema).predicate(tree.body)
             self.columns = columns_of(self._expression, schema, "--where")
         except SyntaxError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import confluent_kafka
 import pytest
 
-from sabot_ray.errors import BrokerUnavailable, UnknownTopicOrPartition
+from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartition
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
@@ -76,6 +76,36 @@ def test_committed_leaves_out_what_was_never_committed(broker, make_topic, conne
     consumer.commit(offsets=[confluent_kafka.TopicPartition(topic, 1, 7)], asynchronous=False)
     consumer.close()
     assert client.committed(group, topic, [0, 1, 2]) == {1: 7}
+
+
+def test_committed_topics_has_every_topic_of_the_group(broker, make_topic, connect):
+    topics = sorted(make_topic(partitions=2) for _ in range(2))
+    group = f"{topics[0]}-group"
+    client = connect(broker.bootstrap_servers)
+    assert client.committed_topics(group) == {}
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": group}
+    )
+    offsets = [confluent_kafka.TopicPartition(topic, 1, 5) for topic in topics]
+    consumer.commit(offsets=offsets, asynchronous=False)
+    consumer.close()
+    assert client.committed_topics(group) == {topic: {1: 5} for topic in topics}
+
+
+def test_created_topic_has_leaders_and_is_not_created_again(broker, make_topic, connect):
+    topic = make_topic()
+    broker.delete_topic(topic)
+    client = connect(broker.bootstrap_servers)
+    for partitions in (2, 5):
+        client.create_topic(topic, partitions)
+        assert client.leaders()[topic] == {0: 1, 1: 1}
+
+
+def test_topic_that_cannot_be_created_is_an_error_with_the_reason(broker, connect):
+    client = connect(broker.bootstrap_servers)
+    with pytest.raises(KafkaError, match="topic 'no/name': creating it") as raised:
+        client.create_topic("no/name", 1)
+    assert raised.value.code == 17
 
 
 def test_sample_gives_records_by_partition_and_range(broker, make_topic, connect, produce):
