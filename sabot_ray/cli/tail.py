@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, cast
 
 import click
@@ -38,26 +39,30 @@ _IDLE_S = 0.02
 _LOOK_S = 0.5
 
 
-class _Offset(click.ParamType[int | str]):
-    """One of some names, or an offset."""
+class _Bound(click.ParamType[int | str | datetime]):
+    """One of some names, an offset, or a time."""
 
-    name = "offset"
+    name = "bound"
 
     def __init__(self, *names: str) -> None:
         self._names = names
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"[{'|'.join(self._names)}|OFFSET]"
+        return f"[{'|'.join(self._names)}|OFFSET|TIME]"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
+    ) -> int | str | datetime:
         text = str(value)
         if text in self._names:
             return text
-        if not re.fullmatch(r"\d+", text):
-            self.fail(f"'{text}' is neither an offset nor {' or '.join(self._names)}", param, ctx)
-        return int(text)
+        if re.fullmatch(r"\d+", text):
+            return int(text)
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            names = " nor ".join(self._names)
+            self.fail(f"'{text}' is neither {names} nor an offset or a time", param, ctx)
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,14 @@ class _Plan:
 )
 @click.option(
     "--start",
-    type=_Offset("earliest", "latest"),
+    type=_Bound("earliest", "latest"),
     default="latest",
     show_default=True,
-    help="Where to start in each partition.",
+    help="Where to start in each partition; a TIME is like 2026-01-31T12:00, in UTC.",
 )
 @click.option(
     "--end",
-    type=_Offset("latest"),
+    type=_Bound("latest"),
     help="Where to stop in each partition; else it goes on until Ctrl-C.",
 )
 @click.option(
@@ -144,8 +149,8 @@ def tail(
     connection: Connection,
     topic: str,
     last: int | None,
-    start: int | str,
-    end: int | str | None,
+    start: int | str | datetime,
+    end: int | str | datetime | None,
     limit: int | None,
     partitions: tuple[int, ...],
     where: str | None,
@@ -223,7 +228,13 @@ def _plan(
     marks = client.watermarks(topic, there)
     chosen = {p: mark for p, mark in marks.items() if not wanted or p in wanted}
     ranges = resolve_ranges(
-        topic, chosen, start=start, end=end, committed={}, auto_offset_reset="earliest"
+        topic,
+        chosen,
+        start=start,
+        end=end,
+        committed={},
+        auto_offset_reset="earliest",
+        offsets_at=client.offsets_at,
     )
     if last is not None:
         ranges = {
@@ -233,7 +244,8 @@ def _plan(
     if schema is None:
         if all(found.is_empty for found in ranges.values()) and not _holds_records(marks):
             raise ConfigError(f"topic '{topic}' is empty, and --end {end} ends there")
-        schema = sample_schema(client, topic, _first_records(client, topic, marks), _SAMPLE_RECORDS)
+        sampled = {topic: _first_records(client, topic, marks)}
+        schema = sample_schema(client, topic, sampled, _SAMPLE_RECORDS)
     return _Plan(ranges, schema)
 
 

@@ -221,6 +221,13 @@ def test_tail_of_a_range_of_one_partition(sabot_ray, backend, make_topic, produc
     assert rows == [{"n": 3}, {"n": 4}]
 
 
+def test_tail_starts_and_ends_at_a_time(sabot_ray, backend, topic, produce):
+    begin_ms = 1_767_225_600_000  # 2026-01-01
+    produce(topic, [Record(number(n), timestamp_ms=begin_ms + n * 60_000) for n in range(5)])
+    bounds = ("--start", "2026-01-01T00:01", "--end", "2026-01-01T01:03:00+01:00")
+    assert json_lines(_tail(sabot_ray, backend, topic, *bounds, "--json")) == [{"n": 1}, {"n": 2}]
+
+
 def test_tail_tells_what_it_skips_and_stops_where_asked(sabot_ray, backend, topic, produce):
     produce(topic, [number(0), b"broken", number(2)])
     range_ = ("--start", "earliest", "--end", "latest", "--json")
