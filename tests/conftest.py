@@ -16,7 +16,7 @@ from sabot_ray.kafka.backend import choose_backend, connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.testing import Record
 from tests import servers
-from tests.servers import KafkaBroker
+from tests.servers import KafkaBroker, KafkaCluster
 
 _T = TypeVar("_T")
 
@@ -39,6 +39,26 @@ def broker() -> Iterator[KafkaBroker]:
             yield broker
     except servers.ServerMissing as exc:
         skip_or_fail(str(exc))
+
+
+@pytest.fixture(scope="module")
+def module_cluster() -> Iterator[KafkaCluster]:
+    """A Kafka of three nodes for a module's tests; see `cluster`."""
+    try:
+        with servers.running_cluster() as cluster:
+            yield cluster
+    except servers.ServerMissing as exc:
+        skip_or_fail(str(exc))
+
+
+@pytest.fixture
+def cluster(module_cluster: KafkaCluster) -> KafkaCluster:
+    """Three nodes, all running and in step, which the test may kill and freeze."""
+    for broker in module_cluster.brokers.values():
+        broker.thaw()
+    module_cluster.start()
+    module_cluster.await_in_sync()
+    return module_cluster
 
 
 class MakeTopic(Protocol):

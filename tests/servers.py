@@ -67,6 +67,20 @@ _KAFKA_SETTINGS = {
 #: Where nothing may be missing.
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
+#: What a cluster's nodes have beyond that: three copies of everything, and elections in a second.
+_KAFKA_CLUSTER_SETTINGS = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    "controller.quorum.election.timeout.ms": "500",
+    "controller.quorum.fetch.timeout.ms": "1000",
+    "replica.lag.time.max.ms": "3000",
+}
+
 _T = TypeVar("_T")
 
 
@@ -155,6 +169,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def connect_admin(bootstrap_servers: str) -> AdminClient:
+    """Return an admin client that is quick to find a broker again, and logs nothing."""
+    return AdminClient(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "log_level": 0,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 200,
+        }
+    )
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
@@ -225,14 +251,7 @@ class KafkaBroker:
     def admin(self) -> AdminClient:
         """An admin client of this broker, made when first asked for."""
         if self._admin is None:
-            self._admin = AdminClient(
-                {
-                    "bootstrap.servers": self.bootstrap_servers,
-                    "log_level": 0,
-                    "reconnect.backoff.ms": 50,
-                    "reconnect.backoff.max.ms": 200,
-                }
-            )
+            self._admin = connect_admin(self.bootstrap_servers)
         return self._admin
 
     def start(self, *, wait: bool = True) -> None:
@@ -306,7 +325,7 @@ class KafkaBroker:
         self.start()
 
     def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
-        """Create a topic and wait until every partition has a leader.
+        """Create a topic, with the broker's default of replicas, and wait until it has its leaders.
 
         Args:
             name: The topic.
@@ -314,7 +333,7 @@ class KafkaBroker:
             config: The topic's settings, with underscores for dots.
         """
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+        new = NewTopic(name, num_partitions=partitions, config=settings)
         self.admin.create_topics([new], operation_timeout=20)[name].result(20)
 
         def led() -> bool:
@@ -328,6 +347,15 @@ class KafkaBroker:
         """Delete a topic and wait until it is gone."""
         self.admin.delete_topics([name], operation_timeout=20)[name].result(20)
         wait_until(lambda: name not in self.admin.list_topics(timeout=10).topics, 20.0)
+
+    def check_running(self) -> None:
+        """Check that a node that was started did not end by itself.
+
+        Raises:
+            RuntimeError: It did; with the end of its log.
+        """
+        if not self.running:
+            raise RuntimeError(f"the Kafka broker did not start:\n{self._tail()}")
 
     @property
     def _console(self) -> Path:
@@ -347,8 +375,7 @@ class KafkaBroker:
 
     def _answers(self) -> bool:
         # An open port is too early a sign: metadata must name the node.
-        if not self.running:
-            raise RuntimeError(f"the Kafka broker did not start:\n{self._tail()}")
+        self.check_running()
         with contextlib.suppress(KafkaException):
             return bool(self.admin.list_topics(timeout=1).brokers)
         return False
@@ -372,11 +399,120 @@ class KafkaBroker:
                 os.killpg(self._process.pid, number)
 
 
+class KafkaCluster:
+    """Three KRaft nodes, each broker and controller; topics and groups have a replica on each.
+
+    Start it from the main thread, as a `KafkaBroker`.
+
+    Args:
+        directory: Where the nodes' folders go.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        ids = (1, 2, 3)
+        ports = free_ports(2 * len(ids))
+        listeners = list(zip(ports[::2], ports[1::2], strict=True))
+        voters = ",".join(
+            f"{node_id}@127.0.0.1:{controller}"
+            for node_id, (_, controller) in zip(ids, listeners, strict=True)
+        )
+        #: The nodes, by id.
+        self.brokers = {
+            node_id: KafkaBroker(
+                directory / str(node_id),
+                _KAFKA_CLUSTER_SETTINGS,
+                node_id=node_id,
+                ports=pair,
+                voters=voters,
+            )
+            for node_id, pair in zip(ids, listeners, strict=True)
+        }
+        self.admin = connect_admin(self.bootstrap_servers)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The client listeners' addresses."""
+        return ",".join(broker.bootstrap_servers for broker in self.brokers.values())
+
+    def start(self) -> None:
+        """Start the nodes that do not run, and wait until all are in the cluster.
+
+        Raises:
+            ServerMissing: Kafka cannot be had on this machine.
+        """
+        for broker in self.brokers.values():
+            # None of them answers before there is a quorum.
+            broker.start(wait=False)
+        wait_until(self._is_complete, 60.0)
+
+    def kill(self) -> None:
+        """Kill all nodes as a power cut would."""
+        # The last ones would wait for a quorum before they end cleanly.
+        for broker in self.brokers.values():
+            broker.kill()
+
+    def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
+        """Create a topic and wait until every partition has its leader; see `KafkaBroker`."""
+        self.brokers[1].create_topic(name, partitions, **config)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        self.brokers[1].delete_topic(name)
+
+    def leader(self, topic: str, partition: int = 0) -> KafkaBroker:
+        """Return the node that leads a partition.
+
+        Raises:
+            TimeoutError: None did within 20 s.
+        """
+
+        def led() -> KafkaBroker | None:
+            found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition]
+            return self.brokers.get(found.leader)
+
+        return wait_until(led, 20.0)
+
+    def await_in_sync(self) -> None:
+        """Wait until every node has a complete replica of every partition."""
+        wait_until(self._is_in_sync, 60.0)
+
+    def _is_complete(self) -> bool:
+        for broker in self.brokers.values():
+            broker.check_running()
+        with contextlib.suppress(KafkaException):
+            return len(self.admin.list_topics(timeout=1).brokers) == len(self.brokers)
+        return False
+
+    def _is_in_sync(self) -> bool:
+        with contextlib.suppress(KafkaException):
+            topics = self.admin.list_topics(timeout=5).topics.values()
+            return all(
+                len(partition.isrs) == len(self.brokers)
+                for topic in topics
+                for partition in topic.partitions.values()
+            )
+        return False
+
+
 @contextlib.contextmanager
-def running_broker(settings: Mapping[str, str] | None = None) -> Iterator[KafkaBroker]:
+def running_cluster() -> Iterator[KafkaCluster]:
+    """Run a cluster of three nodes in a temporary folder, which goes away with it."""
+    with tempfile.TemporaryDirectory(prefix="sabot-kafka-") as directory:
+        cluster = KafkaCluster(Path(directory))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.kill()
+
+
+@contextlib.contextmanager
+def running_broker(
+    settings: Mapping[str, str] | None = None, *, ports: tuple[int, int] | None = None
+) -> Iterator[KafkaBroker]:
     """Run a broker of its own in a temporary folder, which goes away with it."""
     with tempfile.TemporaryDirectory(prefix="sabot-kafka-") as directory:
-        broker = KafkaBroker(Path(directory), settings)
+        broker = KafkaBroker(Path(directory), settings, ports=ports)
         try:
             broker.start()
             yield broker

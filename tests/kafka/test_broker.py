@@ -15,10 +15,12 @@ from confluent_kafka import TopicPartition
 from sabot_ray.errors import BrokerUnavailable
 from sabot_ray.testing import Record
 from sabot_ray.testing import produce as write
-from tests.servers import KafkaBroker, free_ports, running_broker, wait_until
+from tests.servers import KafkaBroker, KafkaCluster, free_ports, running_broker, wait_until
 
 
-def read(broker: KafkaBroker, topic: str, count: int, **settings: object) -> list[bytes | None]:
+def read(
+    broker: KafkaBroker | KafkaCluster, topic: str, count: int, **settings: object
+) -> list[bytes | None]:
     """Return the first records' values of partition 0, as a plain consumer sees them."""
     consumer = confluent_kafka.Consumer(
         {
@@ -102,6 +104,20 @@ def test_broker_frozen_answers_again_after_thaw(own_broker):
     assert own_broker.running
     own_broker.thaw()
     assert wait_until(lambda: own_broker.admin.list_topics(timeout=5).brokers)
+
+
+def test_cluster_whose_leader_is_killed_elects_another_and_keeps_what_was_written(cluster):
+    cluster.create_topic("kept")
+    cluster.await_in_sync()
+    write(cluster.bootstrap_servers, "kept", [b"before"], acks="all")
+    first = cluster.leader("kept")
+    first.kill()
+    second = wait_until(lambda: (led := cluster.leader("kept")) is not first and led, 20.0)
+    assert second.running
+    write(cluster.bootstrap_servers, "kept", [b"meanwhile"], acks="all")
+    first.start()
+    cluster.await_in_sync()
+    assert read(cluster, "kept", 2) == [b"before", b"meanwhile"]
 
 
 def test_broker_whose_tests_are_killed_dies_with_them(broker, tmp_path):
