@@ -109,6 +109,7 @@ cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
         Result[LogBounds] QueryBounds(const string&, int32_t, milliseconds)
         vector[ClientError] Errors()
         vector[LogLine] TakeLog()
+        string TakeStatistics()
         uint64_t news_count()
         void WaitForNews(uint64_t, milliseconds)
         void Wake()
@@ -409,6 +410,10 @@ cdef class Consumer:
         if not self._consumer:
             return []
         return [(line.level, _text(line.text)) for line in deref(self._consumer).TakeLog()]
+
+    def take_statistics(self) -> bytes:
+        """Return librdkafka's newest statistics as JSON; empty if none came since the last call."""
+        return deref(self._consumer).TakeStatistics() if self._consumer else b""
 
 
 cdef class PartitionPipeline:

@@ -181,7 +181,6 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
   try {
     Status status;
     if (!closed_ && !AtEnd()) {
-      consumer_->ServeEvents();
       status = FillBatch(std::clamp<int64_t>(max_rows, 1, kMostBatchRows), Clock::now() + timeout);
       PublishStats();
     }

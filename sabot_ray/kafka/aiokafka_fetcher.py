@@ -107,6 +107,8 @@ class PartitionFetcher:
         self.check_crcs: bool = settings["check_crcs"]
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
+        # Since when an answer is awaited, over all attempts to get one; None where none is.
+        self._asking_since: float | None = None
         # Guards all that follows.
         self._changed = threading.Condition()
         self._fetched: deque[Fetched] = deque()
@@ -150,6 +152,14 @@ class PartitionFetcher:
         with self._changed:
             return bool(self._fetched or self._failure or self._closed)
 
+    def cut_off_s(self) -> float:
+        """Return for how long the leader has been out of reach, in seconds; 0 if it is not."""
+        asking_since = self._asking_since
+        if asking_since is None:
+            return 0.0
+        # A broker without new records takes its time by design.
+        return max(time.monotonic() - asking_since - self._fetch_max_wait_ms / 1000, 0.0)
+
     def close(self) -> None:
         """Stop fetching; a blocked `take` returns. Idempotent."""
         with self._changed:
@@ -184,6 +194,8 @@ class PartitionFetcher:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - a dead task must not look like an idle topic
             self._fail(KafkaError(f"{self._where}: fetching failed: {error!r}"))
+        finally:
+            self._asking_since = None
 
     def _fail(self, error: KafkaError) -> None:
         with self._changed:
@@ -195,13 +207,16 @@ class PartitionFetcher:
         unknown_since: float | None = None
         backoff_s = self._retry_backoff_s
         while not self._is_end(offset):
+            self._asking_since = self._asking_since or time.monotonic()
             try:
                 async with self._brokers.connected_to_leader(
                     self._topic, self._partition
                 ) as connection:
                     while not self._is_end(offset):
                         await self._wait_for_room()
+                        self._asking_since = self._asking_since or time.monotonic()
                         offset = await self._fetch_from(offset, connection)
+                        self._asking_since = None
                         unknown_since = None
                         backoff_s = self._retry_backoff_s
             except UnknownTopicOrPartition:
@@ -225,6 +240,7 @@ class PartitionFetcher:
                 # A batch larger than the limit is fetched when nothing else is held.
                 if room >= self._fetch_bytes or not self._held_bytes:
                     return
+            self._asking_since = None
             await self._room.wait()
 
     async def _fetch_from(self, offset: int, connection: AIOKafkaConnection) -> int:

@@ -94,6 +94,10 @@ class AiokafkaClient:
             self._news_count += 1
             self._news.notify_all()
 
+    def cut_off_s(self) -> float:
+        """See `sabot_ray.kafka.source.SourceClient.cut_off_s`."""
+        return max((source.cut_off_s() for source in tuple(self._sources)), default=0.0)
+
     def forget(self, source: AiokafkaSource) -> None:
         """Let go of a source that was closed."""
         self._sources.discard(source)
@@ -218,6 +222,10 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             return True
         # The rest of an answer is cheap to look for, once.
         return self._is_unpacking or self._fetcher.has_news()
+
+    def cut_off_s(self) -> float:
+        """Return for how long the partition has been out of reach, in seconds; 0 if it is not."""
+        return self._fetcher.cut_off_s()
 
     def stats(self) -> SourceStats:
         """See `PartitionSource.stats`."""

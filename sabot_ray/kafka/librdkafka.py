@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import pyarrow as pa
 
 from sabot_ray.errors import BackendUnavailable, KafkaError
@@ -24,6 +26,15 @@ client_log = logging.getLogger("sabot_ray.librdkafka")
 _WATERMARKS_TIMEOUT_S: Final = 10.0
 #: librdkafka wants a group even where nobody joins one. It is never committed to.
 _NO_GROUP: Final = "sabot_ray"
+#: How often librdkafka tells of its connections, in milliseconds.
+_STATISTICS_INTERVAL_MS: Final = 2000
+#: How late an answer may be before a connection counts as dead, beside ``fetch.max.wait.ms``, which
+#: a broker without new records takes by design. In milliseconds.
+_ANSWER_TIMEOUT_MS: Final = 1000
+#: librdkafka's states of a broker that can be asked something.
+_CONNECTED: Final = frozenset({"UP", "REAUTH"})
+#: Its states of a partition that nobody wants to read.
+_NOT_FETCHED: Final = frozenset({"none", "stopping", "stopped"})
 #: syslog's levels, 0 to 7.
 _LOG_LEVELS: Final = (
     logging.CRITICAL,
@@ -95,7 +106,10 @@ class LibrdkafkaClient:
             "topic.metadata.propagation.max.ms": "5000",
             **config.librdkafka_settings(),
             "group.id": group_id or _NO_GROUP,
+            "statistics.interval.ms": str(_STATISTICS_INTERVAL_MS),
         }
+        self._answer_timeout_ms = config.get("fetch.max.wait.ms", 500) + _ANSWER_TIMEOUT_MS
+        self._cut_off_since: float | None = None
         self._consumer = self._native.Consumer(settings)
         self._sources: set[LibrdkafkaSource] = set()
 
@@ -134,16 +148,50 @@ class LibrdkafkaClient:
     def wait_for_news(self, seen: int, timeout_s: float) -> None:
         """See `sabot_ray.kafka.source.SourceClient.wait_for_news`."""
         self._consumer.wait_for_news(seen, timeout_s)
+        self.forward_log()
 
     def wake(self) -> None:
         """See `sabot_ray.kafka.source.SourceClient.wake`."""
         self._consumer.wake()
+
+    def cut_off_s(self) -> float:
+        """See `sabot_ray.kafka.source.SourceClient.cut_off_s`."""
+        if statistics := self._consumer.take_statistics():
+            if not _is_cut_off(orjson.loads(statistics), self._answer_timeout_ms):
+                self._cut_off_since = None
+            elif self._cut_off_since is None:
+                self._cut_off_since = time.monotonic()
+        return 0.0 if self._cut_off_since is None else time.monotonic() - self._cut_off_since
 
     def close(self) -> None:
         """Close the sources and the connections. Idempotent, at most about a second."""
         for source in tuple(self._sources):
             source.close()
         self._consumer.close()
+
+
+def _is_cut_off(statistics: dict[str, Any], answer_timeout_ms: int) -> bool:
+    """Tell whether a partition is to be fetched whose broker does not answer.
+
+    Args:
+        statistics: librdkafka's, as in its STATISTICS.md.
+        answer_timeout_ms: How late an answer may be.
+    """
+    answering = {
+        broker["nodeid"]
+        for broker in statistics["brokers"].values()
+        # A logical one is a second connection, to a group's coordinator.
+        if broker["source"] != "logical"
+        and broker["state"] in _CONNECTED
+        # A frozen broker's connection stays up.
+        and not (broker["waitresp_cnt"] and broker["rxidle"] > answer_timeout_ms * 1000)
+    }
+    return any(
+        partition["broker"] not in answering
+        for topic in statistics["topics"].values()
+        for partition in topic["partitions"].values()
+        if partition["fetch_state"] not in _NOT_FETCHED
+    )
 
 
 class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):

@@ -176,5 +176,12 @@ class SourceClient(Protocol):
     def wake(self) -> None:
         """End a `wait_for_news`; callable from any thread."""
 
+    def cut_off_s(self) -> float:
+        """Return for how long a partition that is being read has been out of reach, in seconds.
+
+        Its broker does not answer, or it has no leader: the sources look idle meanwhile. 0 if there
+        is none, and up to two seconds late. Asks nobody.
+        """
+
     def close(self) -> None:
         """Close the sources and the connection. Idempotent."""

@@ -157,6 +157,8 @@ class _ReaderHandle:
         # The partitions that it was told not to read for now.
         self.held: frozenset[TopicPartition] = frozenset()
         self.has_caught_up = False
+        # Whether it cannot reach one of its partitions.
+        self.is_cut_off = False
         # How long its next answer may take by design.
         self.long_poll_s = LONG_POLL_S
         # When the oldest call became the oldest: what the watchdog goes by.
@@ -287,10 +289,13 @@ class Coordinator:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether a reader is being replaced, or does not answer."""
+        """Whether a reader is being replaced, does not answer, or is cut off from its brokers."""
         return any(
-            (call := next(iter(reader.calls), None)) is not None
-            and ((call.is_open and reader.epoch > 1) or reader.ping is not None)
+            (reader.is_cut_off and not reader.is_ended)
+            or (
+                (call := next(iter(reader.calls), None)) is not None
+                and ((call.is_open and reader.epoch > 1) or reader.ping is not None)
+            )
             for reader in self._readers
         )
 
@@ -390,6 +395,7 @@ class Coordinator:
         reader.stats_before = {p: progress.stats for p, progress in reader.partitions.items()}
         reader.held = frozenset()
         reader.long_poll_s = LONG_POLL_S
+        reader.is_cut_off = False
         reader.runs = False
         reader.actor = self._actor_class.remote()
         reader.control = _ControlGroup(reader.actor)
@@ -549,6 +555,7 @@ class Coordinator:
         progress.stats = _added(before, info.stats)
         self._warn_of(progress, info.partition)
         reader.long_poll_s = info.long_poll_s
+        reader.is_cut_off = info.is_cut_off
         if info.next_offset == info.start_offset:
             return
         progress.routed_offset = info.next_offset

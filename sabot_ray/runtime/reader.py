@@ -25,6 +25,10 @@ from sabot_ray.types import SourceStats, TopicPartition
 LONG_POLL_S = 1.0
 #: ...and how long at most, once its partitions have been idle for a while: every answer costs.
 LONGEST_POLL_S = 10.0
+#: A partition that has been out of reach for so long is told to the driver, in seconds...
+CUT_OFF_S = 5.0
+#: ...and so often a reader that waits for a row looks after that, in seconds.
+_LOOK_INTERVAL_S = 1.0
 #: A reader of several partitions hands over at most so many bytes of one before it looks at the
 #: others.
 QUANTUM_BYTES = 4 << 20
@@ -85,6 +89,7 @@ class BatchInfo:
         ended: Whether the assignment's end is reached.
         stats: The source's counters up to here.
         long_poll_s: How long the reader's next call waits for a row at most.
+        is_cut_off: Whether one of the reader's partitions is out of reach, see `CUT_OFF_S`.
     """
 
     partition: TopicPartition
@@ -97,6 +102,7 @@ class BatchInfo:
     ended: bool
     stats: SourceStats
     long_poll_s: float
+    is_cut_off: bool
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ class Reader:
         self._held: frozenset[TopicPartition] = frozenset()
         self._linger_s = 0.0
         self._long_poll_s = LONG_POLL_S
+        # What the driver knows.
+        self._told_cut_off = False
         self._closing = threading.Event()
         # What is being read, for errors.
         self._reading: TopicPartition | None = None
@@ -295,17 +303,21 @@ class Reader:
             read = self._partitions[0] if is_alone else self._take_turn()
             deadline = self._answer_by(long_poll_ends)
             if read is not None:
-                wait_s = max(deadline - time.monotonic(), 0.0) if is_alone else 0.0
+                wait_s = 0.0
+                if is_alone:
+                    wait_s = min(max(deadline - time.monotonic(), 0.0), _LOOK_INTERVAL_S)
                 batch = self._poll(read, wait_s)
                 if batch.num_rows or read.is_at_end:
                     return self._answer(read, batch)
                 deadline = self._answer_by(long_poll_ends)
             now = time.monotonic()
-            if now >= deadline or self._closing.is_set():
+            has_changed = self._is_cut_off() != self._told_cut_off
+            if now >= deadline or has_changed or self._closing.is_set():
                 return self._answer(min(self._partitions, key=_untold_since), None)
             if read is None:
                 self._enter("poll")
-                self._client.wait_for_news(seen, min(deadline, self._next_due(now)) - now)
+                due = min(deadline, self._next_due(now), now + _LOOK_INTERVAL_S)
+                self._client.wait_for_news(seen, due - now)
 
     def _take_turn(self) -> _Partition | None:
         """Return the partition whose turn it is; None if nothing is at hand."""
@@ -384,6 +396,7 @@ class Reader:
         kept = None if self._plan.counts_only or not rows else batch
         size_bytes = kept.nbytes if kept is not None else 0
         inline = _ipc_stream(kept) if kept is not None and size_bytes <= INLINE_BYTES else None
+        self._told_cut_off = self._is_cut_off()
         self._enter("idle")
         info = BatchInfo(
             read.assignment.partition,
@@ -396,8 +409,13 @@ class Reader:
             read.has_told_end,
             stats,
             self._long_poll_s,
+            self._told_cut_off,
         )
         return b"" if kept is None or inline is not None else kept, info
+
+    def _is_cut_off(self) -> bool:
+        assert self._client is not None
+        return self._client.cut_off_s() > CUT_OFF_S
 
     def hold(self, partitions: frozenset[TopicPartition]) -> None:
         """Leave these partitions alone until further notice, and read all others."""

@@ -40,8 +40,9 @@ class RunStatus:
     """How far a run is.
 
     Attributes:
-        state: ``"RUNNING"``, ``"DEGRADED"`` (a reader does not answer, or is being replaced; or the
-            group's membership is lost, so that nothing is committed) or ``"CLOSED"``.
+        state: ``"RUNNING"``, ``"DEGRADED"`` (a reader does not answer, is being replaced, or cannot
+            reach a partition's leader for some seconds; or the group's membership is lost, so that
+            nothing is committed) or ``"CLOSED"``.
         backend: ``"native"`` or ``"aiokafka"``.
         group_id: The consumer group, if there is one.
         columns: The columns that the readers build out of each record.

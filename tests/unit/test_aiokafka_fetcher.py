@@ -303,6 +303,29 @@ def test_fetch_waits_while_the_prefetch_limit_is_reached(start_fetcher, wait_unt
         assert len(leader.asked) <= offset + 3
 
 
+def test_cut_off_s_counts_over_all_attempts_until_one_is_answered(start_fetcher, wait_until):
+    leader = ScriptedLeader(answer(code=6))
+    fetcher = start_fetcher(leader, fetch_max_wait_ms=1)
+    wait_until(lambda: fetcher.cut_off_s() > 0.1)
+    leader.answers = [answer(high=0)]
+    wait_until(lambda: fetcher.cut_off_s() < 0.1)
+
+
+def test_cut_off_s_with_nothing_to_ask_for_is_zero(start_fetcher, wait_until):
+    full = ScriptedLeader(answer(record_batch(0, [b"a" * 250]), high=9, stable=9))
+    failed = ScriptedLeader(answer(code=1))
+    ended = ScriptedLeader(answer(record_batch(0, [b"a"]), high=9, stable=9))
+    for leader, options in (
+        (full, {"prefetch_bytes": 300}),
+        (failed, {}),
+        (ended, {"end_offset": 1}),
+    ):
+        fetcher = start_fetcher(leader, fetch_max_wait_ms=1, **options)
+        wait_until(fetcher.has_news)
+        with pytest.raises(TimeoutError):
+            wait_until(lambda fetcher=fetcher: fetcher.cut_off_s() > 0, 0.2)
+
+
 def test_start_again_drops_what_was_fetched(start_fetcher):
     leader = ScriptedLeader(
         answer(record_batch(0, [b"a"]), high=9, stable=9),

@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -142,6 +143,46 @@ def test_watermarks_without_a_broker_names_the_connections_error(
     assert all(isinstance(error, BrokerUnavailable) for error in client.client_errors())
     assert any("Connection refused" in record.message for record in caplog.records)
     client.close()
+
+
+def statistics(
+    brokers: dict[str, dict[str, Any]], partitions: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the part of librdkafka's statistics that tells who is in reach."""
+    healthy = {"source": "learned", "state": "UP", "waitresp_cnt": 1, "rxidle": 400_000}
+    return {
+        "brokers": {name: {**healthy, **told} for name, told in brokers.items()},
+        "topics": {"numbers": {"partitions": dict(enumerate(partitions))}},
+    }
+
+
+ONE, TWO = {"nodeid": 1}, {"nodeid": 2}
+ACTIVE = {"broker": 1, "fetch_state": "active"}
+
+
+@pytest.mark.parametrize(
+    ("brokers", "partitions", "cut_off"),
+    [
+        ({"one": ONE, "two": TWO}, [ACTIVE], False),
+        # The partition's own broker counts, and no other.
+        ({"one": {**ONE, "state": "CONNECT"}, "two": TWO}, [ACTIVE], True),
+        ({"one": ONE, "two": {**TWO, "state": "DOWN"}}, [ACTIVE], False),
+        ({"one": ONE, "two": {**TWO, "state": "DOWN"}}, [ACTIVE, {**ACTIVE, "broker": 2}], True),
+        ({"one": ONE}, [{**ACTIVE, "broker": -1}], True),
+        ({"one": ONE}, [{"broker": -1, "fetch_state": "none"}], False),
+        ({"one": {**ONE, "state": "REAUTH"}}, [ACTIVE], False),
+        # Frozen: the connection is there, and no answer.
+        ({"one": {**ONE, "rxidle": 1_600_000}}, [ACTIVE], True),
+        # Nothing was asked: the queue is full.
+        ({"one": {**ONE, "rxidle": 60_000_000, "waitresp_cnt": 0}}, [ACTIVE], False),
+        # The coordinator's connection is another one.
+        ({"one": {**ONE, "state": "DOWN"}, "c": {**ONE, "source": "logical"}}, [ACTIVE], True),
+    ],
+)
+def test_is_cut_off_tells_whether_a_fetched_partitions_broker_answers(
+    brokers: dict[str, dict[str, Any]], partitions: list[dict[str, Any]], cut_off: bool
+) -> None:
+    assert librdkafka._is_cut_off(statistics(brokers, partitions), 1500) is cut_off
 
 
 def test_client_setting_that_librdkafka_refuses_is_a_config_error() -> None:

@@ -56,8 +56,12 @@ Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings&
       consumer->read_committed_ = value == "read_committed";
     }
   }
-  // Errors and log lines wait in the client's main queue: nothing of ours runs on its threads.
-  api->rd_kafka_conf_set_events(conf.get(), kEventError | kEventLog);
+  // Errors and statistics are noted as they come, on librdkafka's background thread: in a queue
+  // that somebody has to serve they would pile up while the application is busy with something
+  // else. Log lines are few, and events only in a queue of their own.
+  api->rd_kafka_conf_set_events(conf.get(), kEventError | kEventLog | kEventStats);
+  api->rd_kafka_conf_set_background_event_cb(conf.get(), OnEvent);
+  api->rd_kafka_conf_set_opaque(conf.get(), consumer.get());
   // But errors of a whole partition come through its own queue, and from there only to a callback,
   // on the thread that serves the queue.
   api->rd_kafka_conf_set_error_cb(conf.get(), OnError);
@@ -69,9 +73,15 @@ Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings&
   // The client owns its configuration now.
   static_cast<void>(conf.release());
   consumer->client_ = ClientHandle(client, ClientDeleter{api});
-  api->rd_kafka_set_log_queue(client, nullptr);
-  consumer->main_queue_ = QueueHandle(api, api->rd_kafka_queue_get_main(client));
-  consumer->consumer_queue_ = QueueHandle(api, api->rd_kafka_queue_get_consumer(client));
+  consumer->log_queue_ = QueueHandle(api, api->rd_kafka_queue_new(client));
+  api->rd_kafka_set_log_queue(client, consumer->log_queue_.get());
+  const QueueHandle background(api, api->rd_kafka_queue_get_background(client));
+  // Only the group's errors come to the consumer's queue. No group is joined, so they stop nothing.
+  for (rd_kafka_queue_t* queue :
+       {api->rd_kafka_queue_get_main(client), api->rd_kafka_queue_get_consumer(client)}) {
+    const QueueHandle owned(api, queue);
+    api->rd_kafka_queue_forward(queue, background.get());
+  }
   return consumer;
 }
 
@@ -99,7 +109,6 @@ Status Consumer::FromCode(int code, const std::string& what) {
     return Status::Kafka(code, what + ": " + api_->rd_kafka_err2str(code));
   }
   // Why nothing answers is what the connections reported meanwhile.
-  ServeEvents();
   std::string message = what + ": no broker answered in time";
   const std::lock_guard lock(mutex_);
   if (!errors_.empty()) {
@@ -288,50 +297,44 @@ Result<LogBounds> Consumer::QueryBounds(const std::string& topic, int32_t partit
   return bounds;
 }
 
-void Consumer::ServeEvents() {
-  ServeQueue(main_queue_.get());
-  // Only the group's errors come here. No group is joined, so they stop nothing.
-  ServeQueue(consumer_queue_.get());
-}
-
-void Consumer::ServeQueue(rd_kafka_queue_t* queue) {
-  while (rd_kafka_event_t* polled = api_->rd_kafka_queue_poll(queue, 0)) {
-    const EventHandle event(api_, polled);
-    if (api_->rd_kafka_event_type(polled) == kEventLog) {
-      LogLine line;
-      const char* facility = nullptr;
-      const char* text = nullptr;
-      if (api_->rd_kafka_event_log(polled, &facility, &text, &line.level) == 0) {
-        line.text = std::string(facility) + ": " + text;
-        const std::lock_guard lock(mutex_);
-        log_.push_back(std::move(line));
-        if (log_.size() > kMostLogLines) {
-          log_.pop_front();
-        }
-      }
-    } else if (const int code = api_->rd_kafka_event_error(polled); code != 0) {
-      ClientError error{code, api_->rd_kafka_event_error_string(polled)};
-      const std::lock_guard lock(mutex_);
-      errors_.push_back(std::move(error));
-      if (errors_.size() > kMostErrors) {
-        errors_.pop_front();
-      }
+void Consumer::OnEvent(rd_kafka_t* /*client*/, rd_kafka_event_t* event, void* opaque) {
+  auto* consumer = static_cast<Consumer*>(opaque);
+  const Api& api = consumer->api_;
+  const EventHandle owned(api, event);
+  const std::lock_guard lock(consumer->mutex_);
+  if (api->rd_kafka_event_type(event) == kEventStats) {
+    consumer->statistics_ = api->rd_kafka_event_stats(event);
+  } else if (const int code = api->rd_kafka_event_error(event); code != 0) {
+    consumer->errors_.push_back({code, api->rd_kafka_event_error_string(event)});
+    if (consumer->errors_.size() > kMostErrors) {
+      consumer->errors_.pop_front();
     }
   }
 }
 
 std::vector<ClientError> Consumer::Errors() {
-  ServeEvents();
   const std::lock_guard lock(mutex_);
   return {errors_.begin(), errors_.end()};
 }
 
 std::vector<LogLine> Consumer::TakeLog() {
-  const std::lock_guard lock(mutex_);
-  std::vector<LogLine> taken(std::make_move_iterator(log_.begin()),
-                             std::make_move_iterator(log_.end()));
-  log_.clear();
+  std::vector<LogLine> taken;
+  while (rd_kafka_event_t* polled = api_->rd_kafka_queue_poll(log_queue_.get(), 0)) {
+    const EventHandle event(api_, polled);
+    LogLine line;
+    const char* facility = nullptr;
+    const char* text = nullptr;
+    if (api_->rd_kafka_event_log(polled, &facility, &text, &line.level) == 0) {
+      line.text = std::string(facility) + ": " + text;
+      taken.push_back(std::move(line));
+    }
+  }
   return taken;
+}
+
+std::string Consumer::TakeStatistics() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(statistics_, {});
 }
 
 }  // namespace sabot

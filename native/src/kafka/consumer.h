@@ -83,20 +83,21 @@ class Consumer {
   Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,
                                 std::chrono::milliseconds timeout);
 
-  // Takes what the client reported since the last call. Cheap if there is nothing.
-  void ServeEvents();
   // The newest errors of the connections, oldest first; at most kMostErrors.
   std::vector<ClientError> Errors();
-  // Log lines since the last call; at most kMostLogLines, older ones are dropped.
+  // Log lines since the last call.
   std::vector<LogLine> TakeLog();
 
+  // The newest statistics, librdkafka's JSON; empty if there are none since the last call.
+  std::string TakeStatistics();
+
   static constexpr size_t kMostErrors = 32;
-  static constexpr size_t kMostLogLines = 1000;
 
  private:
   explicit Consumer(Api api) : api_(std::move(api)) {}
 
-  void ServeQueue(rd_kafka_queue_t* queue);
+  // Notes what the client reports, on librdkafka's background thread.
+  static void OnEvent(rd_kafka_t* client, rd_kafka_event_t* event, void* opaque);
   PartitionListHandle OnePartition(const std::string& topic, int32_t partition, int64_t offset);
   // `what` says what failed and where.
   Status FromError(rd_kafka_error_t* error, const std::string& what);
@@ -114,14 +115,13 @@ class Consumer {
   bool read_committed_ = true;
   std::mutex mutex_;
   std::deque<ClientError> errors_;  // Guarded by mutex_.
-  std::deque<LogLine> log_;         // Guarded by mutex_.
+  std::string statistics_;          // Guarded by mutex_.
   std::mutex news_mutex_;
   std::condition_variable news_changed_;
   uint64_t news_count_ = 0;  // Guarded by news_mutex_.
-  // Freed in reverse order: the queues before their client.
+  // Its threads use what stands above until it is freed, and what stands below is freed before it.
   ClientHandle client_{nullptr, ClientDeleter{nullptr}};
-  QueueHandle main_queue_;
-  QueueHandle consumer_queue_;
+  QueueHandle log_queue_;
 };
 
 }  // namespace sabot

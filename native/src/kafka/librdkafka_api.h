@@ -94,12 +94,15 @@ inline constexpr int kDestroyWithoutConsumerClose = 0x8;  // RD_KAFKA_DESTROY_F_
 inline constexpr int kAdminOpListOffsets = 21;            // RD_KAFKA_ADMIN_OP_LISTOFFSETS
 inline constexpr int kEventLog = 0x4;                     // RD_KAFKA_EVENT_LOG
 inline constexpr int kEventError = 0x8;                   // RD_KAFKA_EVENT_ERROR
+inline constexpr int kEventStats = 0x40;                  // RD_KAFKA_EVENT_STATS
 inline constexpr int kReadUncommitted = 0;      // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
 inline constexpr int kReadCommitted = 1;        // RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
 inline constexpr int64_t kOffsetLatest = -1;    // RD_KAFKA_OFFSET_SPEC_LATEST
 inline constexpr int64_t kOffsetEarliest = -2;  // RD_KAFKA_OFFSET_SPEC_EARLIEST
 
 using QueueCallback = void (*)(rd_kafka_t*, void* opaque);
+// Owns the event.
+using EventCallback = void (*)(rd_kafka_t*, rd_kafka_event_t*, void* opaque);
 using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* opaque);
 
 // name, return type, parameters.
@@ -112,6 +115,8 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_conf_new, rd_kafka_conf_t*, (void))                                                   \
   X(rd_kafka_conf_destroy, void, (rd_kafka_conf_t*))                                               \
   X(rd_kafka_conf_set_error_cb, void, (rd_kafka_conf_t*, ErrorCallback))                           \
+  X(rd_kafka_conf_set_background_event_cb, void, (rd_kafka_conf_t*, EventCallback))                \
+  X(rd_kafka_conf_set_opaque, void, (rd_kafka_conf_t*, void*))                                     \
   X(rd_kafka_topic_new, rd_kafka_topic_t*, (rd_kafka_t*, const char*, void*))                      \
   X(rd_kafka_topic_destroy, void, (rd_kafka_topic_t*))                                             \
   X(rd_kafka_metadata, int,                                                                        \
@@ -141,6 +146,7 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_queue_get_partition, rd_kafka_queue_t*, (rd_kafka_t*, const char*, int32_t))          \
   X(rd_kafka_queue_get_main, rd_kafka_queue_t*, (rd_kafka_t*))                                     \
   X(rd_kafka_queue_get_consumer, rd_kafka_queue_t*, (rd_kafka_t*))                                 \
+  X(rd_kafka_queue_get_background, rd_kafka_queue_t*, (rd_kafka_t*))                               \
   X(rd_kafka_queue_forward, void, (rd_kafka_queue_t*, rd_kafka_queue_t*))                          \
   X(rd_kafka_queue_yield, void, (rd_kafka_queue_t*))                                               \
   X(rd_kafka_queue_cb_event_enable, void, (rd_kafka_queue_t*, QueueCallback, void*))               \
@@ -150,6 +156,7 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_event_log, int, (rd_kafka_event_t*, const char**, const char**, int*))                \
   X(rd_kafka_event_error, int, (rd_kafka_event_t*))                                                \
   X(rd_kafka_event_error_string, const char*, (rd_kafka_event_t*))                                 \
+  X(rd_kafka_event_stats, const char*, (rd_kafka_event_t*))                                        \
   X(rd_kafka_event_ListOffsets_result, const rd_kafka_ListOffsets_result_t*, (rd_kafka_event_t*))  \
   X(rd_kafka_get_watermark_offsets, int, (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*))  \
   X(rd_kafka_consume_batch_queue, ptrdiff_t,                                                       \
