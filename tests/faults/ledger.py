@@ -50,6 +50,9 @@ class NumberedProducer:
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "message.timeout.ms": 300_000,
+                # A frozen broker is noticed as soon as the stream notices it.
+                "socket.timeout.ms": 10_000,
+                "request.timeout.ms": 10_000,
                 "queue.buffering.max.messages": 2_000_000,
                 "reconnect.backoff.max.ms": 500,
                 "log_level": 0,
@@ -140,6 +143,11 @@ class Ledger:
         """Note consecutive records."""
         self._runs.setdefault(run.partition, []).append(run)
         self.rows += run.stop - run.start
+
+    def last_seen(self, partition: int) -> int:
+        """Return the sequence number that came last; -1 if none did."""
+        runs = self._runs.get(partition)
+        return runs[-1].stop - 1 if runs else -1
 
     def lost(self, counts: list[int]) -> int:
         """Return how many records of 0 to the partition's count were never seen."""
