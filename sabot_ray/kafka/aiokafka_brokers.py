@@ -58,6 +58,8 @@ class Brokers:
         servers = [server.rpartition("://")[2] for server in settings["bootstrap_servers"]]
         self._bootstrap = [Address(host, port) for host, port, _ in collect_hosts(servers)]
         self._known: list[Address] = []
+        # Who failed last. A frozen broker takes its whole time-out to fail.
+        self._failed: Address | None = None
         self.servers = config.bootstrap_servers
         self._connection_settings: dict[str, Any] = {
             "client_id": settings["client_id"],
@@ -85,6 +87,7 @@ class Brokers:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(connection.close(), 0.2)
         except (AiokafkaError, OSError) as error:
+            self._failed = address
             raise kafka_error(error, f"broker {host}:{port}") from error
 
     @asynccontextmanager
@@ -212,6 +215,7 @@ class Brokers:
     async def _ask_any(self, request: MetadataRequest | FindCoordinatorRequest) -> Any:
         """Send a request to whichever broker answers first."""
         known = random.sample(self._known, len(self._known))
+        known.sort(key=lambda address: address == self._failed)
         failure: KafkaError | None = None
         # The bootstrap servers last: they may be the only ones left that are right.
         for address in dict.fromkeys([*known, *self._bootstrap]):
