@@ -85,7 +85,7 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"start": "middle"}, "start: 'middle' is not one of"),
         ({"start": -3}, "start: an offset is not negative"),
         ({"start": "committed"}, "start='committed' needs a group_id"),
-        ({"end": {"orders": {0: 5}}}, "end: dict is not available yet"),
+        ({"end": {"orders": 5}}, "end: expected {topic: {partition: bound}}"),
         ({"batch_size": 0}, "batch_size: 0 is below the minimum 1"),
         ({"batch_size": "10"}, "batch_size: expected int, found str"),
         ({"linger_s": -1}, "linger_s: expected seconds from 0 to 60"),
