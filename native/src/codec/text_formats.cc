@@ -102,7 +102,7 @@ bool TakeTime(TextReader* reader, TimeOfDay* out) {
       second > 59) {
     return false;
   }
-  out->seconds = int64_t{hour} * 3600 + minute * 60 + second;
+  out->seconds = int64_t{hour} * 3600 + int64_t{minute} * 60 + second;
   if (!reader->Take(".")) {
     return true;
   }
