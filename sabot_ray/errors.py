@@ -271,6 +271,19 @@ _RETRIABLE_CODES = frozenset(
 }
 
 
+#: What to look at first, for errors whose text does not tell. By code, else by class.
+_QUESTIONS: dict[int | type[KafkaError], str] = {
+    -181: "does ssl_ca_location name the authority behind the brokers' certificate, does that name "
+    "this host, is it in date, do the brokers ask for a client's certificate?",
+    33: "is this mechanism enabled on this listener?",
+    29: "is there an ACL that lets this user DESCRIBE and READ the topic?",
+    30: "is there an ACL that lets this user READ the group?",
+    AuthenticationFailed: "are the user and the password, or the token, right, and is the "
+    "mechanism enabled on this listener?",
+    AuthorizationFailed: "which ACL is missing?",
+}
+
+
 def from_librdkafka(code: int, name: str, message: str) -> KafkaError:
     """Build the error for one of librdkafka's codes.
 
@@ -283,4 +296,7 @@ def from_librdkafka(code: int, name: str, message: str) -> KafkaError:
         An error of the class that the code belongs to; `KafkaError` itself for the other codes.
     """
     cls = _LIBRDKAFKA_CODES.get(code, KafkaError)
+    question = _QUESTIONS.get(code) or _QUESTIONS.get(cls)
+    if question:
+        message = f"{message}; {question}"
     return cls(message, code, name, retriable=code in _RETRIABLE_CODES)

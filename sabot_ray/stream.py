@@ -222,6 +222,7 @@ class Stream:
         check_number("sample_records", sample_records, 1)
         if max_in_flight_bytes is not None:
             check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
+        config.check_travels()
         report_backend(chosen, config)
         return cls(
             SourceOptions(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 
 class TopicPartition(NamedTuple):
@@ -52,3 +54,71 @@ class SourceStats:
     last_decode_error: str = ""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     tombstones: int = 0
+
+
+class Secret:
+    """A password, a key or a token: where it is to be found, or the text itself. Never shown.
+
+    A reference is resolved where it is used, so it may travel; a text may not, and pickling one is
+    a ``TypeError`` (docs/adr/0004).
+
+    Args:
+        source: ``"env:NAME"``, ``"file:PATH"``, a function without arguments, or the text itself.
+    """
+
+    _REFERENCES: Final = ("env:", "file:")
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: str | Callable[[], Any]) -> None:
+        self._source = source
+
+    @classmethod
+    def is_reference_text(cls, value: object) -> bool:
+        """Whether this is a text that names a place: ``"env:NAME"`` or ``"file:PATH"``."""
+        return isinstance(value, str) and value.startswith(cls._REFERENCES)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it says where the text is to be found, and does not hold it."""
+        return callable(self._source) or self.is_reference_text(self._source)
+
+    def resolve(self) -> Any:
+        """Return the text, read anew at each call; what a function returns comes as it is.
+
+        Raises:
+            LookupError: There is no such environment variable in this process.
+            OSError: There is no such file on this node, or it cannot be read.
+            Exception: What the function raised.
+        """
+        if callable(self._source):
+            return self._source()
+        kind, _, place = self._source.partition(":")
+        if kind == "env":
+            if place not in os.environ:
+                raise LookupError(f"there is no environment variable '{place}' in this process")
+            return os.environ[place]
+        if kind == "file":
+            # Editors and kubectl end a file with a line feed that belongs to no password.
+            return Path(place).read_text().rstrip("\r\n")
+        return self._source
+
+    def __repr__(self) -> str:
+        if callable(self._source):
+            # Not the function's own: that of a partial shows its arguments.
+            return "Secret(<function>)"
+        return f"Secret({self._source!r})" if self.is_reference else "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._source == other._source
+
+    def __hash__(self) -> int:
+        return hash(self._source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.is_reference:
+            raise TypeError(
+                "a secret in clear is never pickled; give 'env:NAME', 'file:PATH' or a function "
+                "that returns it"
+            )
+        return Secret, (self._source,)

@@ -16,6 +16,7 @@ from sabot_ray.kafka.backend import choose_backend, connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.testing import Record
 from tests import servers
+from tests.secure_broker import SecureBroker, running_secure_broker
 from tests.servers import KafkaBroker, KafkaCluster
 
 _T = TypeVar("_T")
@@ -36,6 +37,16 @@ def broker() -> Iterator[KafkaBroker]:
     """
     try:
         with servers.running_broker() as broker:
+            yield broker
+    except servers.ServerMissing as exc:
+        skip_or_fail(str(exc))
+
+
+@pytest.fixture(scope="session")
+def secure_broker() -> Iterator[SecureBroker]:
+    """A one-node Kafka with TLS, SASL and ACLs, shared by all tests; leave it as it was."""
+    try:
+        with running_secure_broker() as broker:
             yield broker
     except servers.ServerMissing as exc:
         skip_or_fail(str(exc))

@@ -107,7 +107,9 @@ cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
         Result[shared_ptr[CppConsumer]] Make(
             const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&)
         Result[LogBounds] QueryBounds(const string&, int32_t, milliseconds)
+        Status SetToken(const string&, milliseconds)
         vector[ClientError] Errors()
+        vector[ClientError] TakeErrors()
         vector[LogLine] TakeLog()
         string TakeStatistics()
         uint64_t news_count()
@@ -323,6 +325,13 @@ cdef dict _counts(vector[pair[string, uint64_t]] counts):
 # --- sources -------------------------------------------------------------------------------------
 
 
+cdef list _client_errors(vector[ClientError] errors):
+    return [
+        from_librdkafka(error.code, error_name(error.code), _text(error.reason))
+        for error in errors
+    ]
+
+
 cdef class Consumer:
     """A connection to the brokers; opens partitions, which may outlive it.
 
@@ -396,14 +405,21 @@ cdef class Consumer:
         if self._consumer:
             deref(self._consumer).Wake()
 
+    def set_token(self, token: str, expires_at_s: float) -> None:
+        """Set what the brokers are shown where the mechanism is OAUTHBEARER."""
+        cdef string text = token.encode()
+        cdef int64_t expires_at_ms = int(expires_at_s * 1000)
+        cdef Status status = deref(self._opened()).SetToken(text, milliseconds(expires_at_ms))
+        if not status.ok():
+            raise _error(status, "", -1)
+
     def client_errors(self) -> list[KafkaError]:
         """Return the newest errors of the connections, oldest first."""
-        if not self._consumer:
-            return []
-        return [
-            from_librdkafka(error.code, error_name(error.code), _text(error.reason))
-            for error in deref(self._consumer).Errors()
-        ]
+        return _client_errors(deref(self._consumer).Errors()) if self._consumer else []
+
+    def take_errors(self) -> list[KafkaError]:
+        """Return the errors of the connections that came since the last call, oldest first."""
+        return _client_errors(deref(self._consumer).TakeErrors()) if self._consumer else []
 
     def take_log(self) -> list[tuple[int, str]]:
         """Return the client's log since the last call: syslog's level, and the text."""

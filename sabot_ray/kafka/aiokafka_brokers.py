@@ -8,22 +8,29 @@ were read before a corrupt one, and makes a dataclass of every record.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import AIOKafkaConnection, BaseSaslAuthenticator, collect_hosts
 from aiokafka.errors import KafkaError as AiokafkaError
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.errors import SaslAuthenticationFailed
+from aiokafka.protocol.admin import (
+    CreateTopicsRequest,
+    SaslAuthenticateRequest_v0,
+    SaslAuthenticateRequest_v1,
+)
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from sabot_ray.errors import BrokerUnavailable, KafkaError
+from sabot_ray.errors import AuthenticationFailed, BrokerUnavailable, KafkaError
 from sabot_ray.kafka.aiokafka_errors import from_code, kafka_error
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.types import Watermarks
@@ -46,6 +53,81 @@ class Address(NamedTuple):
     port: int
 
 
+class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
+    """Asks for a new token whenever a connection is made."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+
+    async def token(self) -> str:
+        # It may ask an identity provider, and the loop must not wait for that.
+        return (await asyncio.to_thread(self._config.token)).text
+
+
+def security_arguments(config: KafkaConfig) -> dict[str, Any]:
+    """Return aiokafka's arguments about TLS and SASL, secrets resolved; it may take its time.
+
+    Raises:
+        ConfigError: A secret or a file cannot be had here, or aiokafka lacks a setting.
+    """
+    config.check_aiokafka()
+    arguments = config.aiokafka_security()
+    if config.has_token:
+        arguments["sasl_oauth_token_provider"] = _TokenProvider(config)
+    return arguments
+
+
+class _TokenAuthenticator(BaseSaslAuthenticator):  # type: ignore[misc]
+    """Offers a token; aiokafka's own does not look at the answer, and takes a refusal for a yes."""
+
+    def __init__(self, provider: _TokenProvider) -> None:
+        self._provider = provider
+        self._offered = False
+
+    async def step(self, answer: bytes | None) -> tuple[bytes, bool] | None:
+        if not self._offered:
+            self._offered = True
+            return f"n,,\x01auth=Bearer {await self._provider.token()}\x01\x01".encode(), True
+        if answer:
+            # RFC 7628: the server says why, in JSON, and there is nothing left to negotiate.
+            raise SaslAuthenticationFailed(answer.decode("utf-8", "replace"))
+        return None
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]
+    _transport: asyncio.WriteTransport | None = None
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        if self._writer is not None:
+            self._transport = self._writer.transport
+        return super().close(reason, exc)
+
+    async def closed(self) -> None:
+        """Close, and wait until it is done: a transport that nobody awaits counts as leaked."""
+        closed = self.close()
+        if self._transport is None:
+            return
+        try:
+            # The transport closes in the loop's next round; with TLS the broker has a say, too.
+            await asyncio.wait({closed}, timeout=0.2)
+        finally:
+            # Also where this task is cancelled, for example because the loop ends.
+            if not closed.done():
+                self._transport.abort()
+
+    def authenticator_oauth(self) -> _TokenAuthenticator:
+        return _TokenAuthenticator(self._sasl_oauth_token_provider)
+
+
+def _is_harmless(record: logging.LogRecord) -> bool:
+    """Tell whether a log line of aiokafka's holds no credentials: at DEBUG it prints requests."""
+    secret = SaslAuthenticateRequest_v0 | SaslAuthenticateRequest_v1
+    return not any(isinstance(argument, secret) for argument in record.args or ())
+
+
+logging.getLogger("aiokafka.conn").addFilter(_is_harmless)
+
+
 class Brokers:
     """Finds the brokers of a cluster and connects to them; holds no connection itself.
 
@@ -54,6 +136,8 @@ class Brokers:
     """
 
     def __init__(self, config: KafkaConfig) -> None:
+        config.check_aiokafka()
+        self._config = config
         settings = config.aiokafka_settings()
         servers = [server.rpartition("://")[2] for server in settings["bootstrap_servers"]]
         self._bootstrap = [Address(host, port) for host, port, _ in collect_hosts(servers)]
@@ -75,17 +159,19 @@ class Brokers:
         """Connect to a broker for the length of a ``with`` block.
 
         Raises:
+            ConfigError: A secret or a certificate cannot be had here.
             KafkaError: The connection failed, also within the block.
         """
         host, port = address
+        # Now, so that what was renewed meanwhile is used; in a thread, as files are read.
+        security = await asyncio.to_thread(security_arguments, self._config)
         try:
-            connection = await create_conn(host, port, **self._connection_settings)
+            connection = _Connection(host, port, **self._connection_settings, **security)
             try:
+                await _connect(connection, f"broker {host}:{port}")
                 yield connection
             finally:
-                # The transport closes in the loop's next round; unawaited it counts as leaked.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(connection.close(), 0.2)
+                await connection.closed()
         except (AiokafkaError, OSError) as error:
             self._failed = address
             raise kafka_error(error, f"broker {host}:{port}") from error
@@ -232,6 +318,20 @@ class Brokers:
             failure.name,
             retriable=True,
         )
+
+
+async def _connect(connection: AIOKafkaConnection, where: str) -> None:
+    try:
+        await connection.connect()
+    except OSError:
+        # That a certificate is wrong is a ValueError, too.
+        raise
+    except (AssertionError, LookupError, ValueError) as error:
+        # What aiokafka's SASL exchange says to answers that no honest broker gives.
+        raise AuthenticationFailed(
+            f"{where}: the SASL exchange failed: {error}; is this the right broker?",
+            name=type(error).__name__,
+        ) from error
 
 
 def _leader(leaders: Mapping[int, Address | None], topic: str, partition: int) -> Address:

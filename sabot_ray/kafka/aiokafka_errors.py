@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from typing import Final
 
 from aiokafka.errors import BrokerResponseError, kafka_errors
@@ -50,6 +52,11 @@ _CLIENT_ERRORS: Final[dict[str, type[KafkaError]]] = {
 }
 
 
+_SSL: Final = -181
+#: OpenSSL's reasons that another attempt does not mend; a connection that breaks has others.
+_TLS_REFUSED: Final = re.compile("ALERT|CERTIFICATE|CIPHER|HANDSHAKE|PROTOCOL|VERSION")
+
+
 def kafka_error(error: Exception, what: str) -> KafkaError:
     """Translate an error of aiokafka, of asyncio or of the operating system.
 
@@ -58,14 +65,26 @@ def kafka_error(error: Exception, what: str) -> KafkaError:
         what: What was tried, and where.
     """
     if isinstance(error, BrokerResponseError):
-        return from_code(error.errno, what)
+        # The broker's own words, where it has some.
+        told = next((text for text in error.args if isinstance(text, str) and text), None)
+        return from_code(error.errno, f"{what}: {told}" if told else what)
+    # Of a broken connection aiokafka only says that it is closed; why is in the cause.
+    refused = error if isinstance(error, ssl.SSLError) else error.__cause__
+    if isinstance(refused, ssl.SSLError) and _TLS_REFUSED.search(refused.reason or ""):
+        return from_librdkafka(_SSL, "_SSL", f"{what}: TLS: {_openssl_text(refused)}")
     if isinstance(error, OSError):
-        # TimeoutError, which asyncio raises too, is one; its text is empty.
-        reason = str(error) or "no answer in time"
+        # TimeoutError, which asyncio raises too, is one. The text may be empty.
+        silent = isinstance(error, TimeoutError)
+        reason = str(error) or ("no answer in time" if silent else "the connection broke")
         return BrokerUnavailable(f"{what}: {reason}", name=type(error).__name__, retriable=True)
     cls = _CLIENT_ERRORS.get(type(error).__name__, KafkaError)
     retriable = issubclass(cls, BrokerUnavailable)
     return cls(f"{what}: {error}", name=type(error).__name__, retriable=retriable)
+
+
+def _openssl_text(error: ssl.SSLError) -> str:
+    # "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: ... (_ssl.c:1016)"
+    return re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", str(error.strerror or error))
 
 
 def from_code(code: int, what: str) -> KafkaError:

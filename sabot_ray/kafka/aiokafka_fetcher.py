@@ -21,12 +21,14 @@ from sabot_ray.errors import (
     AuthorizationFailed,
     KafkaError,
     OffsetOutOfRange,
+    SabotRayError,
     UnknownTopicOrPartition,
 )
 from sabot_ray.kafka.aiokafka_brokers import READ_COMMITTED, READ_UNCOMMITTED, Brokers
 from sabot_ray.kafka.aiokafka_errors import from_code, kafka_error
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.options import REFUSED_GRACE_S
 from sabot_ray.types import TopicPartition
 
 #: How much one fetch asks for, unless the user or the prefetch limit says otherwise. Smaller ones
@@ -114,7 +116,7 @@ class PartitionFetcher:
         self._fetched: deque[Fetched] = deque()
         self._taken_bytes = 0
         self._held_bytes = 0
-        self._failure: KafkaError | None = None
+        self._failure: SabotRayError | None = None
         self._closed = False
 
     def start(self, offset: int) -> None:
@@ -127,7 +129,7 @@ class PartitionFetcher:
         Taking an answer frees the room of the one before.
 
         Raises:
-            KafkaError: Fetching cannot go on; raised again at every call.
+            SabotRayError: Fetching cannot go on; raised again at every call.
         """
         with self._changed:
             if self._taken_bytes:
@@ -190,14 +192,14 @@ class PartitionFetcher:
     async def _run(self, offset: int) -> None:
         try:
             await self._fetch(offset)
-        except KafkaError as error:
+        except SabotRayError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - a dead task must not look like an idle topic
             self._fail(KafkaError(f"{self._where}: fetching failed: {error!r}"))
         finally:
             self._asking_since = None
 
-    def _fail(self, error: KafkaError) -> None:
+    def _fail(self, error: SabotRayError) -> None:
         with self._changed:
             self._failure = error
             self._changed.notify_all()
@@ -205,6 +207,7 @@ class PartitionFetcher:
 
     async def _fetch(self, offset: int) -> None:
         unknown_since: float | None = None
+        refused_since: float | None = None
         backoff_s = self._retry_backoff_s
         while not self._is_end(offset):
             self._asking_since = self._asking_since or time.monotonic()
@@ -217,11 +220,15 @@ class PartitionFetcher:
                         self._asking_since = self._asking_since or time.monotonic()
                         offset = await self._fetch_from(offset, connection)
                         self._asking_since = None
-                        unknown_since = None
+                        unknown_since = refused_since = None
                         backoff_s = self._retry_backoff_s
             except UnknownTopicOrPartition:
                 unknown_since = unknown_since or time.monotonic()
                 if time.monotonic() - unknown_since > _UNKNOWN_GRACE_S:
+                    raise
+            except AuthenticationFailed:
+                refused_since = refused_since or time.monotonic()
+                if time.monotonic() - refused_since > REFUSED_GRACE_S:
                     raise
             except KafkaError as error:
                 if _is_hopeless(error):
@@ -287,7 +294,7 @@ class PartitionFetcher:
 
 
 def _is_hopeless(error: KafkaError) -> bool:
-    if isinstance(error, AuthenticationFailed | AuthorizationFailed | OffsetOutOfRange):
+    if isinstance(error, AuthorizationFailed | OffsetOutOfRange):
         return True
     # Code 0: the client's own verdict, for example a broker that is too old.
     return error.code in _HOPELESS_CODES or (error.code == 0 and not error.retriable)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sabot_ray.codecs.codec import KEY_ROOT, Decoded, Rejected
 from sabot_ray.codecs.text import BytesCodec
-from sabot_ray.errors import DecodeError, KafkaError
+from sabot_ray.errors import DecodeError, SabotRayError
 from sabot_ray.kafka.aiokafka_brokers import Brokers
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
@@ -203,7 +203,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
     def _begin(self, offset: int) -> None:
         self._position = offset
         # Raised at every poll from now on.
-        self._error: DecodeError | KafkaError | None = None
+        self._error: SabotRayError | None = None
         # What is at hand: the rest of a record batch, the offset after it, and later batches.
         self._at_hand = _Records.of(self._attributes)
         self._taken = 0
@@ -295,7 +295,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
                 )
                 self._is_unpacking = True
                 return True
-        except KafkaError as error:
+        except SabotRayError as error:
             self._error = error
             return False
         records, self._at_hand_end = batch
@@ -351,8 +351,8 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         consumed = len(taken)
         if errors and self._spec.on_decode_error == "fail":
             consumed = kept[decoded.rejected[0].index]
-            self._error = errors.pop()
-            self._position = self._error.offset
+            failed = errors.pop()
+            self._error, self._position = failed, failed.offset
         unknown_keys = decoded_keys.unknown_fields if decoded_keys else {}
         self._count(taken, consumed, errors, (decoded.unknown_fields, unknown_keys))
         rows = [kept[row] for row in decoded.rows]

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from sabot_ray.errors import ConfigError, KafkaError
+from sabot_ray.kafka.aiokafka_brokers import security_arguments
 from sabot_ray.kafka.aiokafka_errors import kafka_error
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
@@ -31,6 +32,8 @@ class AiokafkaWriter:
     """See `RecordWriter`."""
 
     def __init__(self, config: KafkaConfig, topic: str, settings: Mapping[str, str]) -> None:
+        # Before the thread starts: it may be refused.
+        security = security_arguments(config)
         self._topic = topic
         self._deliveries = Deliveries()
         self._pending: list[_Record] = []
@@ -38,7 +41,9 @@ class AiokafkaWriter:
         self._producer: AIOKafkaProducer | None = None
         known = inspect.signature(AIOKafkaProducer).parameters
         wanted: dict[str, Any] = {
-            name: value for name, value in config.aiokafka_settings().items() if name in known
+            name: value
+            for name, value in {**config.aiokafka_settings(), **security}.items()
+            if name in known
         }
         wanted |= _DEFAULTS
         for name, value in settings.items():

@@ -43,7 +43,13 @@ def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backe
 
 
 def report_backend(backend: Backend, config: KafkaConfig) -> None:
-    """Log which backend runs, and the settings that it ignores."""
+    """Log which backend runs, and the settings that it ignores.
+
+    Raises:
+        ConfigError: It would ignore a setting of TLS or SASL.
+    """
+    if backend == "aiokafka":
+        config.check_aiokafka()
     logger.info("backend: %s", backend)
     ignored = config.librdkafka_only()
     if backend == "aiokafka" and ignored:

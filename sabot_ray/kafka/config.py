@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sabot_ray.errors import ConfigError
+from sabot_ray.kafka.security import (
+    MECHANISMS,
+    PROTOCOLS,
+    UNSAFE,
+    Token,
+    certificate_error,
+    check_security,
+    reveal,
+    reveal_token,
+    ssl_context,
+)
+from sabot_ray.types import Secret
 
-Value = str | int | bool
+Value = str | int | bool | Secret | Callable[[], Any] | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,8 @@ class _Setting:
         aiokafka: Its name there; None where aiokafka has nothing like it.
         choices: The values it takes, if they are few.
         minimum: Its lowest number.
+        may_refer: Whether a text may name the place where the value is to be found.
+        is_security: Whether a client that lacks it must not run without it.
     """
 
     kind: type
@@ -33,10 +48,23 @@ class _Setting:
     aiokafka: str | None = None
     choices: tuple[str, ...] = ()
     minimum: float = 0
+    may_refer: bool = False
+    is_security: bool = False
 
 
 def _same(name: str, kind: type = int, aiokafka: str | None = None, minimum: float = 0) -> _Setting:
     return _Setting(kind, name, aiokafka, (), minimum)
+
+
+def _security(
+    name: str,
+    aiokafka: str | None = None,
+    *,
+    kind: type = str,
+    choices: tuple[str, ...] = (),
+    may_refer: bool = False,
+) -> _Setting:
+    return _Setting(kind, name, aiokafka, choices, 0, may_refer or kind is Secret, True)
 
 
 #: Kafka's name -> what it is. Aliases stand in `_ALIASES`.
@@ -89,11 +117,44 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     "max.poll.interval.ms": _same("max.poll.interval.ms", int, "max_poll_interval_ms", 1),
     "debug": _same("debug", str),
     "log_level": _same("log_level"),
+    "security.protocol": _security("security.protocol", "security_protocol", choices=PROTOCOLS),
+    "ssl.ca.location": _security("ssl.ca.location", "ssl_context"),
+    "ssl.ca.pem": _security("ssl.ca.pem", "ssl_context", may_refer=True),
+    "ssl.certificate.location": _security("ssl.certificate.location", "ssl_context"),
+    "ssl.certificate.pem": _security("ssl.certificate.pem", "ssl_context", may_refer=True),
+    "ssl.key.location": _security("ssl.key.location", "ssl_context"),
+    "ssl.key.pem": _security("ssl.key.pem", "ssl_context", kind=Secret),
+    "ssl.key.password": _security("ssl.key.password", "ssl_context", kind=Secret),
+    "ssl.endpoint.identification.algorithm": _security(
+        "ssl.endpoint.identification.algorithm", "ssl_context", choices=("https", "none")
+    ),
+    "enable.ssl.certificate.verification": _security(
+        "enable.ssl.certificate.verification", "ssl_context", kind=bool
+    ),
+    "ssl.keystore.location": _security("ssl.keystore.location"),
+    "ssl.keystore.password": _security("ssl.keystore.password", kind=Secret),
+    "ssl.crl.location": _security("ssl.crl.location"),
+    "ssl.cipher.suites": _security("ssl.cipher.suites"),
+    "ssl.curves.list": _security("ssl.curves.list"),
+    "ssl.sigalgs.list": _security("ssl.sigalgs.list"),
+    "sasl.mechanism": _security("sasl.mechanism", "sasl_mechanism", choices=MECHANISMS),
+    "sasl.username": _security("sasl.username", "sasl_plain_username", may_refer=True),
+    "sasl.password": _security("sasl.password", "sasl_plain_password", kind=Secret),
+    "sasl.oauthbearer.method": _security("sasl.oauthbearer.method", choices=("oidc",)),
+    "sasl.oauthbearer.client.id": _security("sasl.oauthbearer.client.id", may_refer=True),
+    "sasl.oauthbearer.client.secret": _security("sasl.oauthbearer.client.secret", kind=Secret),
+    "sasl.oauthbearer.scope": _security("sasl.oauthbearer.scope"),
+    "sasl.oauthbearer.extensions": _security("sasl.oauthbearer.extensions"),
+    # Both clients take a function for it, which renews the token.
+    "sasl.oauthbearer.token": _Setting(Secret, None, None, (), 0, True),
+    **{name: _security(name) for name in UNSAFE},
     # Acted on by sabot_ray; the clients never see them.
     "auto.offset.reset": _Setting(str, None, None, ("earliest", "latest", "none")),
     "enable.auto.commit": _Setting(bool, None),
     "auto.commit.interval.ms": _Setting(int, None, None, (), 1),
     "max.poll.records": _Setting(int, None, None, (), 1),
+    "allow.plaintext.sasl": _Setting(bool, None),
+    "allow.unsafe": _Setting(tuple, None),
 }
 
 _ALIASES: Final[dict[str, str]] = {
@@ -101,6 +162,14 @@ _ALIASES: Final[dict[str, str]] = {
     "fetch.message.max.bytes": "max.partition.fetch.bytes",
     "socket.timeout.ms": "request.timeout.ms",
     "log.level": "log_level",
+    "sasl.mechanisms": "sasl.mechanism",
+    # aiokafka's and kafka-python's names.
+    "sasl.plain.username": "sasl.username",
+    "sasl.plain.password": "sasl.password",
+    "ssl.cafile": "ssl.ca.location",
+    "ssl.certfile": "ssl.certificate.location",
+    "ssl.keyfile": "ssl.key.location",
+    "ssl.password": "ssl.key.password",
 }
 
 #: Settings that sabot_ray manages -> what to use instead.
@@ -125,10 +194,18 @@ _MANAGED: Final[dict[str, str]] = {
     "statistics.interval.ms": "ask StreamRun.status()",
     "api.version.request": "every supported broker answers it",
     "test.mock.num.brokers": "use sabot_ray.testing.EmbeddedKafka",
+    # The Java client's and aiokafka's ways.
+    "sasl.jaas.config": "pass sasl_username and sasl_password",
+    "sasl.login.callback.handler.class": "pass sasl_oauthbearer_token",
+    "sasl.oauth.token.provider": "pass sasl_oauthbearer_token",
+    "oauth.cb": "pass sasl_oauthbearer_token",
+    "enable.sasl.oauthbearer.unsecure.jwt": "pass sasl_oauthbearer_token",
+    "ssl.context": "pass ssl_ca_location and the like",
+    "ssl.truststore.location": "pass ssl_ca_location, a file in PEM format",
+    "ssl.truststore.certificates": "pass ssl_ca_pem",
+    "ssl.keystore.certificate.chain": "pass ssl_certificate_pem",
+    "ssl.keystore.key": "pass ssl_key_pem",
 }
-
-#: Names that begin so are known, but belong to security, which is not available yet.
-_SECURITY_PREFIXES: Final = ("ssl.", "sasl.", "security.", "enable.ssl.", "enable.sasl.", "https.")
 
 #: What the readers and the driver's clients start from. Each has its reason:
 _LIBRDKAFKA_DEFAULTS: Final[dict[str, str]] = {
@@ -170,6 +247,23 @@ def _kafka_name(name: str) -> str:
 
 def _check_value(name: str, given: str, value: Any) -> Value:
     setting = _SETTINGS[name]
+    if name == "allow.unsafe":
+        return _check_unsafe(value)
+    if setting.may_refer and (
+        isinstance(value, Secret) or callable(value) or Secret.is_reference_text(value)
+    ):
+        return value if isinstance(value, Secret) else Secret(value)
+    if setting.kind is Secret:
+        # Its text must not get into a message, whatever is wrong with it.
+        if not isinstance(value, str) or not value:
+            raise ConfigError(
+                f"setting '{given}': expected a non-empty str, 'env:NAME', 'file:PATH' or a "
+                f"function, found {type(value).__name__}"
+            )
+        return Secret(value)
+    if setting.choices and isinstance(value, str):
+        # Protocols and mechanisms are written in either case.
+        value = next((c for c in setting.choices if c.lower() == value.lower()), value)
     if setting.kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if setting.kind is int and isinstance(value, str) and re.fullmatch(r"-?\d+", value):
@@ -205,14 +299,22 @@ def check_setting_names(names: Iterable[str], options: Iterable[str]) -> None:
         _check_name(name, options)
 
 
+def _check_unsafe(value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else list(value)
+    for name in names:
+        if not isinstance(name, str) or _kafka_name(name) not in UNSAFE:
+            raise ConfigError(
+                f"allow_unsafe: {name!r} is not one of {', '.join(map(repr, UNSAFE))}"
+            )
+    return tuple(sorted(map(_kafka_name, names)))
+
+
 def _check_name(given: str, options: Iterable[str] = ()) -> str:
     name = _kafka_name(given)
     if name in _SETTINGS:
         return name
     if name in _MANAGED:
         raise ConfigError(f"setting '{given}' is managed by sabot_ray: {_MANAGED[name]}")
-    if name.startswith(_SECURITY_PREFIXES):
-        raise ConfigError(f"setting '{given}': TLS and SASL are not available yet")
     raise ConfigError(f"unknown option or Kafka setting '{given}'{_hint(given, options)}")
 
 
@@ -245,70 +347,173 @@ def _check_servers(servers: Any) -> str:
     return ",".join(parts)
 
 
+def _checked(settings: Mapping[str, Any]) -> dict[str, Value]:
+    checked: dict[str, Value] = {}
+    for given, value in settings.items():
+        name = _check_name(given)
+        if name in checked:
+            raise ConfigError(f"setting '{name}' is given twice, the second time as '{given}'")
+        checked[name] = _check_value(name, given, value)
+    return checked
+
+
 @dataclass(frozen=True, init=False)
 class KafkaConfig:
     """How to reach the brokers, in Kafka's own names.
 
     Names may be spelled ``fetch.min.bytes`` or ``fetch_min_bytes``. Everything is checked here,
-    before any connection.
+    before any connection. `docs/security.md` has the settings of TLS and SASL, and says how to give
+    secrets.
 
     Args:
         bootstrap_servers: ``"host:port"``, several with commas between, or a list of them.
-        settings: Settings of a Kafka consumer, by name.
+        settings: Settings of a Kafka consumer, by name. Secrets are ``"env:NAME"``,
+            ``"file:PATH"``, a function that returns them, or, where no Ray takes part, text.
 
     Raises:
         ConfigError: A name is unknown (the nearest known one is told) or managed by sabot_ray (what
-            replaces it is told), or a value has the wrong type or is out of range.
+            replaces it is told), a value has the wrong type or is out of range, or security
+            settings do not fit together.
     """
 
     bootstrap_servers: str
     settings: Mapping[str, Value]
 
     def __init__(self, bootstrap_servers: str | Sequence[str], **settings: Value) -> None:
-        checked: dict[str, Value] = {}
-        for given, value in settings.items():
-            name = _check_name(given)
-            if name in checked:
-                raise ConfigError(f"setting '{name}' is given twice, the second time as '{given}'")
-            checked[name] = _check_value(name, given, value)
-        object.__setattr__(self, "bootstrap_servers", _check_servers(bootstrap_servers))
-        object.__setattr__(self, "settings", checked)
+        self._init(_check_servers(bootstrap_servers), _checked(settings))
+
+    def _init(self, bootstrap_servers: str, settings: dict[str, Value]) -> None:
+        allowed = settings.get("allow.unsafe", ())
+        assert isinstance(allowed, tuple)
+        for name in settings:
+            if name in UNSAFE and name not in allowed:
+                raise ConfigError(
+                    f"setting '{name}' is refused: {UNSAFE[name]}; pass allow_unsafe=['{name}'] "
+                    "if whoever chose it may do that on every node"
+                )
+        check_security(settings)
+        object.__setattr__(self, "bootstrap_servers", bootstrap_servers)
+        object.__setattr__(self, "settings", settings)
 
     def with_settings(self, **settings: Value) -> KafkaConfig:
         """Return a copy with these settings added; one that is there already is replaced."""
-        added = KafkaConfig(self.bootstrap_servers, **settings)
-        return KafkaConfig(self.bootstrap_servers, **{**self.settings, **added.settings})
+        changed = KafkaConfig.__new__(KafkaConfig)
+        changed._init(self.bootstrap_servers, {**self.settings, **_checked(settings)})
+        return changed
 
     def get(self, name: str, default: Value) -> Any:
         """Return a setting by Kafka's name, or the default where it was not given."""
         return self.settings.get(name, default)
 
+    def check_travels(self) -> None:
+        """Refuse what must not be sent to another process.
+
+        Raises:
+            ConfigError: A secret is given in clear.
+        """
+        for name, value in self.settings.items():
+            if isinstance(value, Secret) and not value.is_reference:
+                raise ConfigError(
+                    f"setting '{name}': a secret in clear would travel to the readers through Ray, "
+                    "where others can read it; give 'env:NAME', 'file:PATH' or a function that "
+                    "returns it, which the readers resolve (docs/security.md)"
+                )
+
     def librdkafka_settings(self) -> dict[str, str]:
-        """Return librdkafka's settings for a consumer, without group and prefetch limits."""
-        given = {
-            setting.librdkafka: str(value).lower() if isinstance(value, bool) else str(value)
-            for setting, value in self._with_descriptions()
-            if setting.librdkafka
-        }
+        """Return librdkafka's settings for a consumer, without group and prefetch limits.
+
+        Secrets are resolved: for the client's eyes only. A bearer token is none of the settings:
+        see `token`.
+
+        Raises:
+            ConfigError: A secret cannot be had here.
+        """
+        given = {}
+        for name, setting, value in self._with_descriptions():
+            if setting.librdkafka:
+                value = reveal(name, value)
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                given[setting.librdkafka] = text
         return {"bootstrap.servers": self.bootstrap_servers, **_LIBRDKAFKA_DEFAULTS, **given}
 
     def aiokafka_settings(self) -> dict[str, Any]:
-        """Return the arguments of an ``AIOKafkaConsumer``, without topics and group."""
+        """Return the arguments of an ``AIOKafkaConsumer``, without topics, group and security."""
         given = {
             setting.aiokafka: value
-            for setting, value in self._with_descriptions()
-            if setting.aiokafka
+            for _, setting, value in self._with_descriptions()
+            if setting.aiokafka and not setting.is_security
         }
         servers = self.bootstrap_servers.split(",")
         return {"bootstrap_servers": servers, **_AIOKAFKA_DEFAULTS, **given}
+
+    def aiokafka_security(self) -> dict[str, Any]:
+        """Return aiokafka's arguments about TLS and SASL, but for the bearer token: see `token`.
+
+        Secrets are resolved: for the client's eyes only. Reads files, and may take its time.
+
+        Raises:
+            ConfigError: A secret or a file cannot be had here.
+        """
+        security = {
+            setting.aiokafka: reveal(name, value)
+            for name, setting, value in self._with_descriptions()
+            if setting.is_security and setting.aiokafka not in (None, "ssl_context")
+        }
+        if security.get("security_protocol", "").endswith("SSL"):
+            security["ssl_context"] = self._ssl_context()
+        return security
+
+    def certificate_error(self) -> str | None:
+        """Try the bootstrap servers' certificates and say what is wrong with the first bad one."""
+        context = self._ssl_context()
+        for server in self.bootstrap_servers.split(","):
+            host, _, port = server.rpartition("://")[2].rpartition(":")
+            error = certificate_error(context, host.strip("[]"), int(port))
+            if error:
+                return error
+        return None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the clients have to ask for a bearer token: `token`."""
+        return "sasl.oauthbearer.token" in self.settings
+
+    def token(self) -> Token:
+        """Return a bearer token, had anew.
+
+        Raises:
+            ConfigError: It cannot be had here, or does not tell when it expires.
+        """
+        return reveal_token(self.settings["sasl.oauthbearer.token"])
 
     def librdkafka_only(self) -> list[str]:
         """Return the given settings that aiokafka has nothing like."""
         return [
             name
-            for name in self.settings
-            if _SETTINGS[name].librdkafka and not _SETTINGS[name].aiokafka
+            for name, setting, _ in self._with_descriptions()
+            if setting.librdkafka and not setting.aiokafka
         ]
 
-    def _with_descriptions(self) -> Iterator[tuple[_Setting, Value]]:
-        return ((_SETTINGS[name], value) for name, value in self.settings.items())
+    def check_aiokafka(self) -> None:
+        """Refuse what aiokafka must not run without.
+
+        Raises:
+            ConfigError: A setting of TLS or SASL is only known to librdkafka.
+        """
+        for name in self.librdkafka_only():
+            if _SETTINGS[name].is_security:
+                raise ConfigError(
+                    f"setting '{name}': aiokafka has nothing like it; use the native backend"
+                )
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        return ssl_context(
+            {
+                name: reveal(name, value)
+                for name, setting, value in self._with_descriptions()
+                if setting.aiokafka == "ssl_context"
+            }
+        )
+
+    def _with_descriptions(self) -> Iterator[tuple[str, _Setting, Any]]:
+        return ((name, _SETTINGS[name], value) for name, value in self.settings.items())

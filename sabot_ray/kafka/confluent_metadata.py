@@ -26,11 +26,15 @@ from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
 from sabot_ray.types import TopicPartition, Watermarks
 
+#: How often to look for errors while the first answer is awaited, in seconds.
+_LOOK_EVERY_S = 2.0
 #: No record at this offset: the end of the log, or retention was faster than the sample.
 _NO_MORE = (
     confluent_kafka.KafkaError._PARTITION_EOF,
     confluent_kafka.KafkaError._AUTO_OFFSET_RESET,
 )
+
+_NO_GROUP = confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
 def client_logger() -> logging.Logger:
@@ -46,7 +50,7 @@ def new_consumer(settings: Mapping[str, Any]) -> confluent_kafka.Consumer:
     """Return a consumer that logs to `client_logger`.
 
     Raises:
-        ConfigError: librdkafka refuses a setting.
+        ConfigError: librdkafka refuses a setting, or cannot read a file.
     """
     try:
         return confluent_kafka.Consumer(dict(settings), logger=client_logger())
@@ -58,7 +62,18 @@ def new_consumer(settings: Mapping[str, Any]) -> confluent_kafka.Consumer:
 
 def kafka_error(error: confluent_kafka.KafkaError, what: str) -> KafkaError:
     """Translate an error of confluent-kafka; ``what`` says what was tried, and where."""
+    if "SSL alert number" in error.str():
+        # With TLS 1.3 a broker that refuses the client's certificate looks like one that hangs up.
+        return from_librdkafka(confluent_kafka.KafkaError._SSL, "_SSL", f"{what}: {error.str()}")
     return from_librdkafka(error.code(), error.name(), f"{what}: {error.str()} ({error.name()})")
+
+
+def client_settings(config: KafkaConfig) -> dict[str, Any]:
+    """Return a consumer's settings for confluent-kafka, secrets resolved."""
+    settings: dict[str, Any] = {**config.librdkafka_settings()}
+    if config.has_token:
+        settings["oauth_cb"] = lambda _: tuple(config.token())
+    return settings
 
 
 class ConfluentClusterClient:
@@ -71,7 +86,7 @@ class ConfluentClusterClient:
 
     def _new_consumer(self, group_id: str, **more: str) -> confluent_kafka.Consumer:
         settings: dict[str, Any] = {
-            **self._config.librdkafka_settings(),
+            **client_settings(self._config),
             # A fetch that waits for more records would hold up the next one on its connection.
             "fetch.wait.max.ms": "10",
             # Any consumer needs one; committed() asks for this group's offsets.
@@ -98,8 +113,13 @@ class ConfluentClusterClient:
         servers = self._config.bootstrap_servers
         seen = self._client_error
         reason = f"; the client says: {seen.str()}" if seen else ""
-        if seen and isinstance(kafka_error(seen, ""), AuthenticationFailed):
-            return from_librdkafka(seen.code(), seen.name(), f"{what}: brokers {servers}{reason}")
+        if seen and isinstance(refused := kafka_error(seen, ""), AuthenticationFailed):
+            # Of a certificate librdkafka only says that it could not be verified.
+            why = self._config.certificate_error() if refused.name == "_SSL" else None
+            because = f": {why}" if why else ""
+            return from_librdkafka(
+                refused.code, refused.name, f"{what}: brokers {servers}{because}{reason}"
+            )
         message = (
             f"{what}: no broker of {servers} answered within {METADATA_TIMEOUT_S:g} s{reason}; are "
             "host and port right, is a broker running there, does the listener ask for TLS or SASL?"
@@ -109,10 +129,7 @@ class ConfluentClusterClient:
     def partitions(self, topic: str) -> list[int]:
         """See `ClusterClient.partitions`."""
         what = f"topic '{topic}'"
-        try:
-            metadata = self._consumer.list_topics(topic, timeout=METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable(what, error.args[0]) from None
+        metadata = self._first_metadata(topic, what)
         found = metadata.topics[topic]
         if found.error is not None:
             translated = kafka_error(found.error, what)
@@ -125,6 +142,17 @@ class ConfluentClusterClient:
                 )
             raise translated
         return sorted(found.partitions)
+
+    def _first_metadata(self, topic: str, what: str) -> Any:
+        """Ask for metadata, and look now and then whether the brokers refuse us meanwhile."""
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        while True:
+            try:
+                return self._consumer.list_topics(topic, timeout=_LOOK_EVERY_S)
+            except KafkaException as error:
+                failure = self._unavailable(what, error.args[0])
+                if not isinstance(failure, BrokerUnavailable) or time.monotonic() >= deadline:
+                    raise failure from None
 
     def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
         """See `ClusterClient.watermarks`."""
@@ -223,7 +251,7 @@ class ConfluentClusterClient:
 
     def _admin(self) -> AdminClient:
         settings: dict[str, Any] = {
-            **self._config.librdkafka_settings(),
+            **client_settings(self._config),
             "error_cb": self._on_client_error,
         }
         return AdminClient(settings, logger=client_logger())
@@ -257,6 +285,9 @@ class ConfluentClusterClient:
         while reading:
             for record in self._consumer.consume(1000, timeout=0.02):
                 error, partition, offset = record.error(), record.partition(), record.offset()
+                # The client looks for its group's coordinator; nobody needs that here.
+                if error is not None and error.code() == _NO_GROUP:
+                    continue
                 if error is not None and error.code() not in _NO_MORE:
                     raise kafka_error(error, what)
                 if partition not in reading or partition is None or offset is None:

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.confluent_metadata import client_logger, kafka_error
+from sabot_ray.kafka.confluent_metadata import client_logger, client_settings, kafka_error
 from sabot_ray.kafka.record_writer import Deliveries
 
 _DEFAULTS: Final = {
@@ -37,7 +37,7 @@ class ConfluentWriter:
         self._deliveries = Deliveries()
         wanted: dict[str, Any] = {
             name: value
-            for name, value in config.librdkafka_settings().items()
+            for name, value in client_settings(config).items()
             if not name.startswith(_CONSUMER_ONLY)
         }
         wanted |= {**_DEFAULTS, **settings}

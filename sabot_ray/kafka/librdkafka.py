@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import pyarrow as pa
 
-from sabot_ray.errors import BackendUnavailable, KafkaError
+from sabot_ray.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    BrokerUnavailable,
+    ConfigError,
+    KafkaError,
+)
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.options import REFUSED_GRACE_S
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.kafka.standalone import StandaloneSource
 from sabot_ray.types import SourceStats, Watermarks
@@ -24,6 +31,10 @@ client_log = logging.getLogger("sabot_ray.librdkafka")
 
 #: Longest time that `LibrdkafkaSource.watermarks` waits, in seconds.
 _WATERMARKS_TIMEOUT_S: Final = 10.0
+#: A token is renewed after this part of its life, as librdkafka does it...
+_TOKEN_LIFE: Final = 0.8
+#: ...and where that fails, again after this time, in seconds.
+_TOKEN_RETRY_S: Final = 10.0
 #: librdkafka wants a group even where nobody joins one. It is never committed to.
 _NO_GROUP: Final = "sabot_ray"
 #: How often librdkafka tells of its connections, in milliseconds.
@@ -111,6 +122,12 @@ class LibrdkafkaClient:
         self._answer_timeout_ms = config.get("fetch.max.wait.ms", 500) + _ANSWER_TIMEOUT_MS
         self._cut_off_since: float | None = None
         self._consumer = self._native.Consumer(settings)
+        self._config = config
+        self._token_due_at = float("inf")
+        if config.has_token:
+            self._set_token()
+        # When the brokers refused the credentials, where nobody has looked since then.
+        self._refused_at: float | None = None
         self._sources: set[LibrdkafkaSource] = set()
 
     def open_source(
@@ -135,6 +152,51 @@ class LibrdkafkaClient:
         errors: list[KafkaError] = self._consumer.client_errors()
         return errors
 
+    def _renew_token(self) -> None:
+        """Ask for a new bearer token, where the one at hand is about to expire."""
+        if time.time() < self._token_due_at:
+            return
+        try:
+            self._set_token()
+        except ConfigError as error:
+            # The old one may still do, and the brokers tell when it does no longer.
+            self._token_due_at = time.time() + _TOKEN_RETRY_S
+            client_log.warning("the token could not be renewed: %s", error)
+
+    def _set_token(self) -> None:
+        token = self._config.token()
+        self._consumer.set_token(token.text, token.expires_at_s)
+        now = time.time()
+        self._token_due_at = now + _TOKEN_LIFE * (token.expires_at_s - now)
+
+    def look_after_connections(self, *, is_idle: bool) -> None:
+        """Renew the token; where nothing comes, raise what the brokers have against us.
+
+        librdkafka tries refused credentials for ever, which would look like an idle topic.
+
+        Args:
+            is_idle: Whether nothing came lately.
+
+        Raises:
+            AuthenticationFailed: The credentials were refused, and still are.
+        """
+        self._renew_token()
+        source = next(iter(self._sources), None)
+        if not is_idle or source is None:
+            return
+        now = time.monotonic()
+        errors: list[KafkaError] = self._consumer.take_errors()
+        if self._refused_at is None:
+            if any(isinstance(error, AuthenticationFailed) for error in errors):
+                self._refused_at = now
+        elif now - self._refused_at > REFUSED_GRACE_S:
+            self._refused_at = None
+            try:
+                source.watermarks()
+            except BrokerUnavailable:
+                # Another trouble by now, which passes.
+                return
+
     def forward_log(self) -> None:
         """Hand librdkafka's log lines since the last call to ``sabot_ray.librdkafka``'s logger."""
         for level, text in self._consumer.take_log():
@@ -148,7 +210,9 @@ class LibrdkafkaClient:
     def wait_for_news(self, seen: int, timeout_s: float) -> None:
         """See `sabot_ray.kafka.source.SourceClient.wait_for_news`."""
         self._consumer.wait_for_news(seen, timeout_s)
+        # A partition is polled only where it has news.
         self.forward_log()
+        self.look_after_connections(is_idle=True)
 
     def wake(self) -> None:
         """See `sabot_ray.kafka.source.SourceClient.wake`."""
@@ -229,6 +293,7 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
             batch: pa.RecordBatch = self._pipeline.poll(max_rows, timeout_s)
         finally:
             self._client.forward_log()
+        self._client.look_after_connections(is_idle=not batch.num_rows and not self._is_done())
         return batch
 
     def position(self) -> int:

@@ -83,6 +83,11 @@ def _codec(option: str, given: object) -> Codec | None:
     return {"json": None, "string": StringCodec(), "bytes": BytesCodec()}[given]
 
 
+#: How long brokers may refuse credentials that a source has used before it counts, in seconds: one
+#: that just started may not know all users yet.
+REFUSED_GRACE_S: Final = 5.0
+
+
 def checked_start(start: object, group_id: str | None) -> Start:
     """Return the start: ``"committed"`` by default with a group, else ``"earliest"``."""
     if start is None:

@@ -171,6 +171,9 @@ class SourceClient(Protocol):
             seen: What `news_count` was before the sources were looked at: news that came since ends
                 the wait at once.
             timeout_s: Longest time to wait.
+
+        Raises:
+            AuthenticationFailed: The brokers refuse the credentials, for several seconds now.
         """
 
     def wake(self) -> None:

@@ -22,11 +22,16 @@ import confluent_kafka
 import confluent_kafka.admin
 from confluent_kafka import KafkaException
 
-from sabot_ray.errors import CommitFailed, ConfigError, Fenced, KafkaError
+from sabot_ray.errors import AuthorizationFailed, CommitFailed, ConfigError, Fenced, KafkaError
 from sabot_ray.kafka.aiokafka_brokers import Brokers, leave_group
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.confluent_metadata import committed_offsets, kafka_error, new_consumer
+from sabot_ray.kafka.confluent_metadata import (
+    client_settings,
+    committed_offsets,
+    kafka_error,
+    new_consumer,
+)
 from sabot_ray.offsets.store import (
     JOIN_TIMEOUT_S,
     LEAVE_TIMEOUT_S,
@@ -168,7 +173,8 @@ class KafkaGroupStore:
         try:
             left = leave_group(Brokers(self._config), self._group_id, self._member_id)
             loop.run(left, timeout_s=LEAVE_TIMEOUT_S)
-        except KafkaError as error:
+        except (KafkaError, ConfigError) as error:
+            # Some settings of TLS are librdkafka's alone.
             logger.info("%s: the membership is left to expire: %s", self._where, error)
         finally:
             loop.close()
@@ -179,6 +185,8 @@ class KafkaGroupStore:
             self._fail(failure)
             self.check()
         found = kafka_error(error, f"{self._where}: commit")
+        if isinstance(found, AuthorizationFailed):
+            raise found
         raise CommitFailed(found.message, found.code, found.name, retriable=failure is None)
 
     def _fenced(self, reason: str) -> Fenced:
@@ -224,7 +232,7 @@ class KafkaGroupStore:
     def _take_part(self) -> None:
         """Be the group's member until the store is closed, it fails, or the membership is lost."""
         settings: dict[str, Any] = {
-            **self._config.librdkafka_settings(),
+            **client_settings(self._config),
             "group.id": self._group_id,
             "group.instance.id": self._stream_id,
             "on_commit": self._on_commit,
@@ -283,7 +291,7 @@ class KafkaGroupStore:
     def _members(self) -> Sequence[Any]:
         admin = confluent_kafka.admin.AdminClient(
             # A consumer's settings mean nothing to it, and it would log that.
-            {**self._config.librdkafka_settings(), "log_level": 0}
+            {**client_settings(self._config), "log_level": 0}
         )
         group = self._group_id
         future = admin.describe_consumer_groups([group], request_timeout=_LOOK_TIMEOUT_S)[group]

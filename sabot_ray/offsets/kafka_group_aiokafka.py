@@ -182,6 +182,8 @@ class AiokafkaGroupStore:
             ) from error
         if code:
             refusal = from_code(code, f"{self._where}: commit")
+            if isinstance(refusal, AuthorizationFailed):
+                raise refusal
             retriable = refusal.retriable or code in _JOIN_AGAIN
             raise CommitFailed(refusal.message, refusal.code, refusal.name, retriable=retriable)
 

@@ -46,6 +46,7 @@ class OffsetStore(Protocol):
 
         Raises:
             Fenced: Another driver owns the stream now.
+            AuthorizationFailed: The credentials may not READ the group any more.
             CommitFailed: Not stored, or not known to be; ``retriable`` tells whether to try again.
         """
 

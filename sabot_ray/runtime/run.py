@@ -15,6 +15,8 @@ import ray
 from ray.exceptions import RayError
 
 from sabot_ray.errors import (
+    AuthenticationFailed,
+    AuthorizationFailed,
     BatchLost,
     CommitFailed,
     ConfigError,
@@ -408,6 +410,9 @@ class StreamRun:
         """Say of a bounded read that fails on the way that it is not whole; None of any other."""
         partition = self._coordinator.failed
         if partition is None or not isinstance(error, KafkaError | ReaderFailed):
+            return None
+        if isinstance(error, AuthenticationFailed | AuthorizationFailed):
+            # Whoever must not read is told so, and not that a read has failed.
             return None
         progress = self._coordinator.progress[partition]
         end = progress.range.end_offset

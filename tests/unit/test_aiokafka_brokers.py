@@ -17,11 +17,18 @@ from sabot_ray.kafka.config import KafkaConfig
 class Connection:
     """A connection to a broker that knows three others and no topic."""
 
+    def __init__(self, is_away: bool) -> None:
+        self._is_away = is_away
+
+    async def connect(self):
+        if self._is_away:
+            raise KafkaConnectionError("away")
+
     async def send(self, request):
         nodes = [(node, "broker", node) for node in (1, 2, 3)]
         return SimpleNamespace(brokers=nodes, topics=[(0, "t", False, [])])
 
-    async def close(self):
+    async def closed(self):
         pass
 
 
@@ -29,13 +36,11 @@ def test_broker_that_failed_last_is_asked_after_all_others(monkeypatch: pytest.M
     asked: list[int] = []
     away: set[int] = set()
 
-    async def connect(host, port, **_):
+    def connection(host, port, **_):
         asked.append(port)
-        if port in away:
-            raise KafkaConnectionError("away")
-        return Connection()
+        return Connection(port in away)
 
-    monkeypatch.setattr(aiokafka_brokers, "create_conn", connect)
+    monkeypatch.setattr(aiokafka_brokers, "_Connection", connection)
     brokers = Brokers(KafkaConfig("bootstrap:9"))
 
     async def ask() -> None:

@@ -32,7 +32,9 @@ def test_from_librdkafka_every_code_gives_an_error_that_carries_it() -> None:
     assert len(codes()) > 150
     for name, code in codes().items():
         error = from_librdkafka(code, name, "what happened")
-        assert (error.code, error.name, error.message) == (code, name, "what happened")
+        assert (error.code, error.name) == (code, name)
+        # Behind it there may be a question.
+        assert error.message.partition("; ")[0] == "what happened"
 
 
 @pytest.mark.parametrize(

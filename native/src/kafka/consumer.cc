@@ -35,6 +35,13 @@ void OnNews(rd_kafka_t* /*client*/, void* opaque) {
   news->consumer->Wake();
 }
 
+void Add(std::deque<ClientError>* errors, ClientError error) {
+  errors->push_back(std::move(error));
+  if (errors->size() > Consumer::kMostErrors) {
+    errors->pop_front();
+  }
+}
+
 bool IsTimeout(int code) {
   return code == kafka_error::kTimedOut || code == kafka_error::kTransport ||
          code == kafka_error::kAllBrokersDown || code == kafka_error::kResolve;
@@ -58,8 +65,10 @@ Result<std::shared_ptr<Consumer>> Consumer::Make(const Api& api, const Settings&
   }
   // Errors and statistics are noted as they come, on librdkafka's background thread: in a queue
   // that somebody has to serve they would pile up while the application is busy with something
-  // else. Log lines are few, and events only in a queue of their own.
-  api->rd_kafka_conf_set_events(conf.get(), kEventError | kEventLog | kEventStats);
+  // else. Log lines are few, and events only in a queue of their own. Without the last of the
+  // events, for which nobody waits, librdkafka takes no bearer token.
+  api->rd_kafka_conf_set_events(conf.get(),
+                                kEventError | kEventLog | kEventStats | kEventTokenRefresh);
   api->rd_kafka_conf_set_background_event_cb(conf.get(), OnEvent);
   api->rd_kafka_conf_set_opaque(conf.get(), consumer.get());
   // But errors of a whole partition come through its own queue, and from there only to a callback,
@@ -297,6 +306,14 @@ Result<LogBounds> Consumer::QueryBounds(const std::string& topic, int32_t partit
   return bounds;
 }
 
+Status Consumer::SetToken(const std::string& token, std::chrono::milliseconds expires_at) {
+  std::array<char, kErrorTextSize> text{};
+  const int code = api_->rd_kafka_oauthbearer_set_token(
+      client_.get(), token.c_str(), expires_at.count(), "", nullptr, 0, text.data(), text.size());
+  return code == 0 ? Status::Ok()
+                   : Status::Invalid("librdkafka refuses the token: " + std::string(text.data()));
+}
+
 void Consumer::OnEvent(rd_kafka_t* /*client*/, rd_kafka_event_t* event, void* opaque) {
   auto* consumer = static_cast<Consumer*>(opaque);
   const Api& api = consumer->api_;
@@ -305,16 +322,30 @@ void Consumer::OnEvent(rd_kafka_t* /*client*/, rd_kafka_event_t* event, void* op
   if (api->rd_kafka_event_type(event) == kEventStats) {
     consumer->statistics_ = api->rd_kafka_event_stats(event);
   } else if (const int code = api->rd_kafka_event_error(event); code != 0) {
-    consumer->errors_.push_back({code, api->rd_kafka_event_error_string(event)});
-    if (consumer->errors_.size() > kMostErrors) {
-      consumer->errors_.pop_front();
+    ClientError error{code, api->rd_kafka_event_error_string(event)};
+    // With TLS 1.3 a broker that refuses the client's certificate looks like one that hangs up.
+    if (error.reason.find("SSL alert number") != std::string::npos) {
+      error.code = kafka_error::kSsl;
     }
+    // That none is up repeats what was told of each.
+    if (code != kafka_error::kAllBrokersDown || consumer->errors_.empty()) {
+      Add(&consumer->errors_, error);
+    }
+    Add(&consumer->new_errors_, std::move(error));
   }
 }
 
 std::vector<ClientError> Consumer::Errors() {
   const std::lock_guard lock(mutex_);
   return {errors_.begin(), errors_.end()};
+}
+
+std::vector<ClientError> Consumer::TakeErrors() {
+  const std::lock_guard lock(mutex_);
+  std::vector<ClientError> taken(std::make_move_iterator(new_errors_.begin()),
+                                 std::make_move_iterator(new_errors_.end()));
+  new_errors_.clear();
+  return taken;
 }
 
 std::vector<LogLine> Consumer::TakeLog() {

@@ -83,8 +83,13 @@ class Consumer {
   Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,
                                 std::chrono::milliseconds timeout);
 
+  // What the brokers are shown where the mechanism is OAUTHBEARER; connections wait for the first.
+  Status SetToken(const std::string& token, std::chrono::milliseconds expires_at);
+
   // The newest errors of the connections, oldest first; at most kMostErrors.
   std::vector<ClientError> Errors();
+  // Errors of the connections since the last call; at most kMostErrors, older ones are dropped.
+  std::vector<ClientError> TakeErrors();
   // Log lines since the last call.
   std::vector<LogLine> TakeLog();
 
@@ -114,8 +119,9 @@ class Consumer {
   const Api api_;
   bool read_committed_ = true;
   std::mutex mutex_;
-  std::deque<ClientError> errors_;  // Guarded by mutex_.
-  std::string statistics_;          // Guarded by mutex_.
+  std::deque<ClientError> errors_;      // Guarded by mutex_.
+  std::deque<ClientError> new_errors_;  // Those not taken yet. Guarded by mutex_.
+  std::string statistics_;              // Guarded by mutex_.
   std::mutex news_mutex_;
   std::condition_variable news_changed_;
   uint64_t news_count_ = 0;  // Guarded by news_mutex_.

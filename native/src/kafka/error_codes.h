@@ -8,6 +8,7 @@ inline constexpr int kResolve = -193;           // _RESOLVE
 inline constexpr int kPartitionEof = -191;      // _PARTITION_EOF
 inline constexpr int kAllBrokersDown = -187;    // _ALL_BROKERS_DOWN
 inline constexpr int kTimedOut = -185;          // _TIMED_OUT
+inline constexpr int kSsl = -181;               // _SSL
 inline constexpr int kUnknownPartition = -190;  // _UNKNOWN_PARTITION
 inline constexpr int kState = -172;             // _STATE
 

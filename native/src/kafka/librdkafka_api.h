@@ -95,10 +95,11 @@ inline constexpr int kAdminOpListOffsets = 21;            // RD_KAFKA_ADMIN_OP_L
 inline constexpr int kEventLog = 0x4;                     // RD_KAFKA_EVENT_LOG
 inline constexpr int kEventError = 0x8;                   // RD_KAFKA_EVENT_ERROR
 inline constexpr int kEventStats = 0x40;                  // RD_KAFKA_EVENT_STATS
-inline constexpr int kReadUncommitted = 0;      // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
-inline constexpr int kReadCommitted = 1;        // RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
-inline constexpr int64_t kOffsetLatest = -1;    // RD_KAFKA_OFFSET_SPEC_LATEST
-inline constexpr int64_t kOffsetEarliest = -2;  // RD_KAFKA_OFFSET_SPEC_EARLIEST
+inline constexpr int kEventTokenRefresh = 0x100;  // RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH
+inline constexpr int kReadUncommitted = 0;        // RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+inline constexpr int kReadCommitted = 1;          // RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+inline constexpr int64_t kOffsetLatest = -1;      // RD_KAFKA_OFFSET_SPEC_LATEST
+inline constexpr int64_t kOffsetEarliest = -2;    // RD_KAFKA_OFFSET_SPEC_EARLIEST
 
 using QueueCallback = void (*)(rd_kafka_t*, void* opaque);
 // Owns the event.
@@ -141,6 +142,8 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
     (rd_kafka_t*, const rd_kafka_topic_partition_list_t*))                                         \
   X(rd_kafka_seek_partitions, rd_kafka_error_t*,                                                   \
     (rd_kafka_t*, rd_kafka_topic_partition_list_t*, int))                                          \
+  X(rd_kafka_oauthbearer_set_token, int,                                                           \
+    (rd_kafka_t*, const char*, int64_t, const char*, const char**, size_t, char*, size_t))         \
   X(rd_kafka_queue_new, rd_kafka_queue_t*, (rd_kafka_t*))                                          \
   X(rd_kafka_queue_destroy, void, (rd_kafka_queue_t*))                                             \
   X(rd_kafka_queue_get_partition, rd_kafka_queue_t*, (rd_kafka_t*, const char*, int32_t))          \

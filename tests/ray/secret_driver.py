@@ -1,0 +1,90 @@
+"""A driver that is given secrets in every way, in a process of its own; see test_security.py.
+
+Reads its orders as JSON from the file named first, starts every stream, writes what a user or an
+operator may look at into the folder of the orders, and waits for a line on its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+import ray
+from ray import cloudpickle
+from ray._private import state
+
+from sabot_ray import KafkaConfig, Stream
+from sabot_ray.kafka.aiokafka_source import AiokafkaSource
+from sabot_ray.kafka.librdkafka import LibrdkafkaSource
+
+
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+def settings_of(order: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings; what is given as ["function", path] or ["text", path] is read."""
+    ways: dict[str, Callable[[str], Any]] = {"function": lambda p: partial(read, p), "text": read}
+    return {
+        name: ways[value[0]](value[1]) if isinstance(value, list) else value
+        for name, value in order["settings"].items()
+    }
+
+
+def main() -> None:
+    orders = json.loads(Path(sys.argv[1]).read_text())
+    found = Path(orders["found"])
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100 << 20,
+        _temp_dir=orders["ray"],
+        _system_config={"min_spilling_size": 1, "object_spilling_threshold": 0.3},
+    )
+    source = {"native": LibrdkafkaSource, "aiokafka": AiokafkaSource}[orders["backend"]]
+    schema = {"n": "int64"}
+    common = {"backend": orders["backend"], "schema": schema, "start": "earliest"}
+    kept: list[Any] = []
+    for order in orders["channels"]:
+        name, address, topic = order["name"], order["address"], orders["topic"]
+        settings = settings_of(order)
+        shown = ""
+        try:
+            if order["ray"]:
+                more = {"debug": "all"} if orders["backend"] == "native" else {}
+                stream = Stream.from_kafka(address, topic, **common, **more, **settings)
+                shown += repr(stream)
+                (found / f"{name}.pickle").write_bytes(cloudpickle.dumps(stream))
+                run = stream.start()
+                batches = iter(run)
+                assert next(batches).num_rows == 1
+                shown += f"{run!r} {run.status()} {run.status()!r}"
+                kept += [run, batches]
+            else:
+                shown += repr(KafkaConfig(address, **settings))
+                opened = source(address, topic, schema=schema, end="latest", **settings)
+                assert opened.poll(10, timeout_s=20).num_rows == 1
+                opened.close()
+            outcome = "read"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+            outcome = type(error).__name__
+            shown += traceback.format_exc() + repr(error)
+            (found / f"{name}.error.pickle").write_bytes(pickle.dumps(error))
+        (found / f"{name}.txt").write_text(f"{outcome}\n{shown}")
+    kept.append([ray.put(numpy.zeros(20 << 20, numpy.uint8)) for _ in range(6)])
+    listing = [state.actors(), state.jobs(), state.node_ids(), ray.nodes()]
+    (found / "state.txt").write_text(repr(listing))
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()
