@@ -76,7 +76,7 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"isolation_level": "serial"}, "'serial' is not one of 'read_committed'"),
         ({"group.id": "g"}, "setting 'group.id' is managed by sabot_ray: pass group_id"),
         ({"enable_partition_eof": True}, "is managed by sabot_ray: pass end="),
-        ({"sasl_username": "me"}, "setting 'sasl_username': TLS and SASL are not available yet"),
+        ({"sasl_username": "me"}, "has no SASL; pass security_protocol='SASL_SSL'"),
         ({"key_codec": "string"}, "pass metadata=['_kafka_key'], too"),
         ({"codec_type": "avro"}, "codec_type='avro' is not available yet"),
         ({"unknown_fields": "evolve"}, "unknown_fields='evolve' is not available yet"),
