@@ -65,8 +65,11 @@ def test_timestamps_of_log_append_topic_have_type_1(broker, make_topic, open_sou
 
 
 def test_records_without_a_timestamp_have_null_and_the_type_of_the_topic(
-    broker, topic, open_source
+    broker, make_topic, open_source
 ):
+    # Retention takes what has no timestamp, or an old one, as soon as it looks.
+    topic = make_topic(retention_ms=-1)
+
     async def produce_without_timestamps() -> None:
         producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         await producer.start()
