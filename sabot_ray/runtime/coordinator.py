@@ -236,7 +236,7 @@ class Coordinator:
         self._plan_ref = ray.put(plan)
         self._readers: list[_ReaderHandle] = []
         self._reader_of: dict[TopicPartition, _ReaderHandle] = {}
-        self._routed: deque[tuple[_ReaderHandle, RoutedBatch]] = deque()
+        self._routed: deque[RoutedBatch] = deque()
         self._routed_bytes = 0
         calls = max_in_flight_bytes // (count * self._batch_bytes)
         self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
@@ -251,9 +251,8 @@ class Coordinator:
 
     def add(self, ranges: Mapping[TopicPartition, OffsetRange]) -> None:
         """Read further partitions, by new readers as far as there may be more of them."""
-        running = {id(reader) for reader in self._readers}
         for reader, added in self._deal(ranges).items():
-            if id(reader) not in running or reader.actor is None:
+            if reader.actor is None:
                 self._start(reader)
             else:
                 answer = reader.actor.assign.options(concurrency_group="data").remote(
@@ -323,10 +322,10 @@ class Coordinator:
             self._top_up()
             if not self._routed and time.monotonic() >= deadline:
                 return None
-        _, routed = self._routed.popleft()
+        routed = self._routed.popleft()
         self._forget_routed(routed)
         if not routed.info.has_batch:
-            self._note_delivered(routed)
+            self.deliver(routed)
         return routed
 
     def fetch(self, routed: RoutedBatch) -> pa.RecordBatch | None:
@@ -337,7 +336,7 @@ class Coordinator:
             `next`.
         """
         if routed.info.inline is not None:
-            self._note_delivered(routed)
+            self.deliver(routed)
             return read_inline(routed.info.inline)
         assert routed.ref is not None
         try:
@@ -348,12 +347,19 @@ class Coordinator:
                 f"its batch at offset {routed.info.start_offset} is lost ({error})",
             )
             return None
-        self._note_delivered(routed)
+        self.deliver(routed)
         return batch
 
     def deliver(self, routed: RoutedBatch) -> None:
-        """Count a range as delivered without fetching its batch."""
-        self._note_delivered(routed)
+        """Count a range as delivered: its batch was fetched, or its reference handed out."""
+        info = routed.info
+        progress = self.progress[info.partition]
+        if info.next_offset > progress.delivered_offset:
+            self._reader_of[info.partition].deaths_without_progress = 0
+        progress.delivered_offset = info.next_offset
+        progress.delivered_stats = routed.stats
+        progress.rows += info.rows
+        progress.bytes += info.bytes
 
     def close(self) -> None:
         """Stop the readers; batches that were not returned are dropped. Idempotent."""
@@ -375,16 +381,6 @@ class Coordinator:
     def _forget_routed(self, routed: RoutedBatch) -> None:
         self._routed_bytes -= routed.info.bytes
         self.progress[routed.info.partition].held_bytes -= routed.info.bytes
-
-    def _note_delivered(self, routed: RoutedBatch) -> None:
-        info = routed.info
-        progress = self.progress[info.partition]
-        if info.next_offset > progress.delivered_offset:
-            self._reader_of[info.partition].deaths_without_progress = 0
-        progress.delivered_offset = info.next_offset
-        progress.delivered_stats = routed.stats
-        progress.rows += info.rows
-        progress.bytes += info.bytes
 
     def _assignment(self, partition: TopicPartition) -> Assignment:
         progress = self.progress[partition]
@@ -438,10 +434,10 @@ class Coordinator:
 
     def _reread(self, partition: TopicPartition, reason: str) -> None:
         """Go on with a new actor, from the partition's first offset that was not delivered."""
-        for _, routed in self._routed:
+        for routed in self._routed:
             if routed.info.partition == partition:
                 self._forget_routed(routed)
-        self._routed = deque(item for item in self._routed if item[1].info.partition != partition)
+        self._routed = deque(r for r in self._routed if r.info.partition != partition)
         progress = self.progress[partition]
         progress.routed_offset = progress.delivered_offset
         progress.stats = progress.delivered_stats
@@ -564,7 +560,7 @@ class Coordinator:
             reader.calls.clear()
         reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
-        self._routed.append((reader, RoutedBatch(info, ref, reader.epoch, progress.stats)))
+        self._routed.append(RoutedBatch(info, ref, reader.epoch, progress.stats))
         self._routed_bytes += info.bytes
         progress.held_bytes += info.bytes
 

@@ -105,7 +105,8 @@ def resolve_codecs(options: SourceOptions) -> Codecs:
     if declared is not None:
         return declared
     with connected(options.config) as client:
-        return _infer(options, client, _watermarks(client, read_partitions(options, client)))
+        partitions = read_partitions(options, existing_partitions(options, client))
+        return _infer(options, client, _watermarks(client, partitions))
 
 
 def existing_partitions(options: SourceOptions, client: ClusterClient) -> list[TopicPartition]:
@@ -129,13 +130,12 @@ def existing_partitions(options: SourceOptions, client: ClusterClient) -> list[T
     return [TopicPartition(topic, p) for topic in topics for p in client.partitions(topic)]
 
 
-def read_partitions(options: SourceOptions, client: ClusterClient) -> list[TopicPartition]:
-    """Return the partitions to read.
+def read_partitions(options: SourceOptions, existing: list[TopicPartition]) -> list[TopicPartition]:
+    """Return the partitions to read, of those that exist.
 
     Raises:
         ConfigError: A chosen partition does not exist.
     """
-    existing = existing_partitions(options, client)
     if options.partitions is None:
         return existing
     chosen = {TopicPartition(t, p) for t, numbers in options.partitions.items() for p in numbers}
@@ -181,7 +181,7 @@ def prepare(
     store: OffsetStore | None = None
     with connected(options.config) as client, contextlib.ExitStack() as undo:
         existing = existing_partitions(options, client)
-        partitions = read_partitions(options, client)
+        partitions = read_partitions(options, existing)
         # Before the group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
         codecs = _declared(options) or _infer(options, client, _watermarks(client, partitions))

@@ -86,7 +86,6 @@ class BatchInfo:
         has_batch: Whether a batch comes with it.
         inline: A small batch itself, as an Arrow IPC stream: cheaper than an object of its own.
         bytes: Size of the batch in memory.
-        ended: Whether the assignment's end is reached.
         stats: The source's counters up to here.
         long_poll_s: How long the reader's next call waits for a row at most.
         is_cut_off: Whether one of the reader's partitions is out of reach, see `CUT_OFF_S`.
@@ -99,7 +98,6 @@ class BatchInfo:
     has_batch: bool
     inline: bytes | None
     bytes: int
-    ended: bool
     stats: SourceStats
     long_poll_s: float
     is_cut_off: bool
@@ -406,7 +404,6 @@ class Reader:
             kept is not None,
             inline,
             size_bytes,
-            read.has_told_end,
             stats,
             self._long_poll_s,
             self._told_cut_off,
