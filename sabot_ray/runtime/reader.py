@@ -384,7 +384,9 @@ class Reader:
         stats = read.source.stats()
         read.told_offset, read.untold_since = next_offset, None
         read.has_told_end = read.is_at_end
-        read.credit -= stats.bytes - read.consumed
+        # Where there are no turns there is nothing to make up for, also not once others come.
+        if len(self._partitions) > 1:
+            read.credit -= stats.bytes - read.consumed
         read.consumed = stats.bytes
         rows = batch.num_rows if batch is not None else 0
         if rows or next_offset != start_offset:

@@ -86,3 +86,45 @@ def test_next_batch_ends_a_long_wait_when_brokers_go_out_of_reach_and_when_they_
 
     assert answer_after(CUT_OFF_S + 1).is_cut_off
     assert not answer_after(0.0).is_cut_off
+
+
+class BusySource(IdleSource):
+    """A partition that always has a record of a gigabyte."""
+
+    polls = 0
+
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        self.polls += 1
+        return pa.RecordBatch.from_pylist([{"n": self.polls}], schema=SCHEMA)
+
+    def position(self) -> int:
+        return self.polls
+
+    def has_news(self) -> bool:
+        return True
+
+    def stats(self) -> SourceStats:
+        return SourceStats(bytes=self.polls << 30)
+
+
+class BusyClient(IdleClient):
+    """A client of such partitions."""
+
+    def open_source(self, *_: object) -> IdleSource:
+        return BusySource()
+
+
+def test_partition_that_was_alone_takes_turns_with_one_that_comes_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_: BusyClient())
+    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
+    busy = Reader()
+    busy.open(ReaderPlan("native", spec, (), 1000), [Assignment(TopicPartition("t", 0), 0, None)])
+
+    def partitions(calls: int) -> list[int]:
+        return [pickle.loads(busy.next_batch()[1]).partition.partition for _ in range(calls)]
+
+    assert partitions(20) == [0] * 20
+    busy.assign([Assignment(TopicPartition("t", 1), 0, None)])
+    assert sorted(partitions(20)) == [0] * 10 + [1] * 10
