@@ -55,7 +55,9 @@ _KAFKA_SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     # The default of 128 MiB does not fit the heap.
     "log.cleaner.dedupe.buffer.size": "4194304",
-    # Compaction and retention act within seconds in topics that ask for it.
+    # Compaction and retention act within seconds, and only in topics that ask for it: the records
+    # of many tests are of long ago.
+    "log.retention.ms": "-1",
     "log.cleaner.backoff.ms": "200",
     "log.initial.task.delay.ms": "200",
     "log.retention.check.interval.ms": "500",

@@ -146,8 +146,7 @@ def test_any_records_give_equal_outcomes(
 
 @pytest.fixture
 def endless_topic(make_topic):
-    # Old timestamps must not be deleted by retention.
-    return make_topic(retention_ms=-1, message_timestamp_after_max_ms=(1 << 63) - 1)
+    return make_topic(message_timestamp_after_max_ms=(1 << 63) - 1)
 
 
 def test_transactions_and_gaps_give_equal_outcomes(

@@ -51,11 +51,11 @@ def test_produce_records_returns_offsets_and_writes_them(broker, topic, produce)
 
 
 def test_create_topic_with_settings_keeps_them(broker, make_topic):
-    topic = make_topic(partitions=3, retention_ms=-1)
+    topic = make_topic(partitions=3, retention_ms=60_000)
     assert len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3
     resource = confluent_kafka.admin.ConfigResource("topic", topic)
     settings = broker.admin.describe_configs([resource])[resource].result(10)
-    assert settings["retention.ms"].value == "-1"
+    assert settings["retention.ms"].value == "60000"
 
 
 def test_delete_topic_removes_it(broker, make_topic):

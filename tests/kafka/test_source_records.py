@@ -20,7 +20,7 @@ def metadata(name: str, values: list) -> pa.Table:
 
 
 def test_metadata_columns_hold_what_the_record_carries(broker, make_topic, open_source, produce):
-    topic = make_topic(partitions=2, retention_ms=-1)
+    topic = make_topic(partitions=2)
     headers = (
         *(("trace", b"1"), ("empty", b""), ("none", None), ("trace", b"2")),
         *(("", b"no name"), ("trace", None), ("trace", b"1"), ("a", b"behind")),
@@ -65,11 +65,8 @@ def test_timestamps_of_log_append_topic_have_type_1(broker, make_topic, open_sou
 
 
 def test_records_without_a_timestamp_have_null_and_the_type_of_the_topic(
-    broker, make_topic, open_source
+    broker, topic, open_source
 ):
-    # Retention takes what has no timestamp, or an old one, as soon as it looks.
-    topic = make_topic(retention_ms=-1)
-
     async def produce_without_timestamps() -> None:
         producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         await producer.start()
@@ -205,9 +202,8 @@ def test_compressed_topic_gives_the_same_rows(broker, topic, open_source, produc
 
 
 def test_partition_of_every_compression_gives_what_the_records_carry(
-    broker, make_topic, open_source, produce
+    broker, topic, open_source, produce
 ):
-    topic = make_topic(retention_ms=-1)
     records = [
         Record(number(n), b"k%d" % n, 0, 1_700_000_000_000 + n, (("h", b"%d" % n), ("h", None)))
         for n in range(300)

@@ -209,7 +209,7 @@ def test_chosen_partitions_are_read_and_no_others(
 def test_bounds_by_time_and_by_partition_select_the_rows(
     read_topic: ReadTopic, make_topic: MakeTopic, produce: Produce
 ) -> None:
-    topic = make_topic(partitions=2, retention_ms=-1)
+    topic = make_topic(partitions=2)
     produce(
         topic,
         [
