@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import acero
 
 from sabot_ray.errors import ConfigError
 from sabot_ray.schema import no_column
@@ -244,6 +243,9 @@ def _field_names(reference: str) -> list[str]:
 
 def evaluate(expressions: Mapping[str, pc.Expression], rows: pa.RecordBatch | pa.Table) -> pa.Table:
     """Compute a column of each expression, row by row."""
+    # It loads pandas: most of a reader's start, and of its memory, if every reader did.
+    from pyarrow import acero
+
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     plan = acero.Declaration.from_sequence(
         [

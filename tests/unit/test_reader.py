@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -128,3 +130,9 @@ def test_partition_that_was_alone_takes_turns_with_one_that_comes_later(
     assert partitions(20) == [0] * 20
     busy.assign([Assignment(TopicPartition("t", 1), 0, None)])
     assert sorted(partitions(20)) == [0] * 10 + [1] * 10
+
+
+def test_reader_starts_without_pandas() -> None:
+    # Half a second and 40 MB of every reader.
+    script = "import sys, sabot_ray.runtime.reader; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
