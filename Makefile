@@ -79,7 +79,12 @@ format:  ## Rewrite Python and C++ in the project's style
 	@$(BIN)/ruff format -q
 	@$(BIN)/clang-format -i $(CPP_FILES)
 
-bench: setup servers  ## Measure against raw librdkafka, ray.data, confluent-kafka and aiokafka
+.venv/.bench: pyproject.toml | .venv/.installed
+	@echo "installing what draws the chart"
+	@$(BIN)/python -m pip install -q --group bench
+	@touch $@
+
+bench: setup servers .venv/.bench  ## Measure against raw librdkafka, ray.data, confluent-kafka and aiokafka
 	@$(BIN)/python -m bench
 
 clean:  ## Remove builds and caches; .venv and the downloaded servers stay

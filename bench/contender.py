@@ -50,7 +50,7 @@ def measure(name: str, job: Job) -> Outcome:
     first_batch_s = first - opened
     if batches == 1 or getattr(module, "MEASURE_FROM_OPENING", False):
         first, first_cpu, first_batch_rows = opened, opened_cpu, 0
-    steady = ended_cpu - first_cpu
+    steady = ended_cpu.since(first_cpu)
     return Outcome(
         rows,
         batches,
@@ -58,8 +58,9 @@ def measure(name: str, job: Job) -> Outcome:
         first_batch_s=first_batch_s,
         steady_s=ended - first,
         steady_cpu_s=steady.consuming,
-        cpu_s=(ended_cpu - opened_cpu).consuming,
-        ray_cpu_s=steady.ray,
+        cpu_s=ended_cpu.since(opened_cpu).consuming,
+        ray_cpu_s=steady.of_ray,
+        driver_cpu_s=steady.driver if steady.workers else None,
         digest=digest.result() if job.check else {},
     )
 

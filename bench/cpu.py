@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -40,11 +40,20 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _is_ray_worker(pid: int) -> bool:
+def title(pid: int) -> str:
+    """Return a process's command line; Ray writes into it what a worker does. Empty: it is gone."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
     except OSError:
-        return False
+        return ""
+
+
+def ray_workers(name: str = "") -> list[int]:
+    """Return the Ray workers below this process, or those that run an actor of this class.
+
+    A worker that Ray is still starting is not among them.
+    """
+    return [pid for pid in descendants(os.getpid()) if title(pid).startswith(f"ray::{name}")]
 
 
 @dataclass(frozen=True)
@@ -52,23 +61,42 @@ class CpuTime:
     """CPU seconds used so far.
 
     Attributes:
-        consuming: By this process and by the Ray workers below it.
-        ray: By all others below it: raylet, GCS, log monitor.
+        driver: By this process.
+        workers: By each Ray worker below it.
+        ray: By each of the others below it: raylet, GCS, log monitor, workers that just start.
     """
 
-    consuming: float
-    ray: float
+    driver: float
+    workers: dict[int, float] = field(default_factory=dict)
+    ray: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def now(cls) -> CpuTime:
         """Read the clocks."""
-        consuming, ray = time.process_time(), 0.0
+        reading = cls(time.process_time())
         for pid in descendants(os.getpid()):
-            if _is_ray_worker(pid):
-                consuming += process_cpu_s(pid)
-            else:
-                ray += process_cpu_s(pid)
-        return cls(consuming, ray)
+            kind = reading.workers if title(pid).startswith("ray::") else reading.ray
+            kind[pid] = process_cpu_s(pid)
+        return reading
 
-    def __sub__(self, earlier: CpuTime) -> CpuTime:
-        return CpuTime(self.consuming - earlier.consuming, self.ray - earlier.ray)
+    def since(self, earlier: CpuTime) -> CpuTime:
+        """Return what was used since then, process by process.
+
+        A worker that was still starting then is one now: what it had used by then does not count.
+        """
+        before = {**earlier.ray, **earlier.workers}
+        return CpuTime(
+            self.driver - earlier.driver,
+            {pid: used - before.get(pid, 0.0) for pid, used in self.workers.items()},
+            {pid: used - before.get(pid, 0.0) for pid, used in self.ray.items()},
+        )
+
+    @property
+    def consuming(self) -> float:
+        """Of the driver and the workers."""
+        return self.driver + sum(self.workers.values())
+
+    @property
+    def of_ray(self) -> float:
+        """Of Ray's own processes."""
+        return sum(self.ray.values())

@@ -74,6 +74,7 @@ class Outcome:
         first_batch_s: From opening the client to the first batch.
         steady_s: From the first batch to the last, wall time.
         steady_cpu_s: User and system time of the driver and the readers, over the same.
+        driver_cpu_s: The driver's part of it; None of a contender that has no other process.
         cpu_s: The same, from opening the client on.
         ray_cpu_s: Of Ray's own processes (raylet, GCS), over the steady state; not in the others.
         value_bytes: Bytes of the record values; None from a contender that does not see them.
@@ -88,6 +89,7 @@ class Outcome:
     steady_cpu_s: float
     cpu_s: float
     ray_cpu_s: float = 0.0
+    driver_cpu_s: float | None = None
     value_bytes: int | None = None
     digest: dict[str, int | str] = field(default_factory=dict)
 

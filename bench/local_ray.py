@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+
+from bench.cpu import CpuTime, ray_workers
+
+#: A Ray that uses less CPU than this, in seconds per second, has started.
+_QUIET_CPU = 0.1
+#: Longest time to wait for that, in seconds.
+_START_TIMEOUT_S = 60.0
 
 
 @contextmanager
@@ -24,6 +32,23 @@ def local_ray() -> Iterator[None]:
             _temp_dir=directory,
         )
         try:
+            _await_start()
             yield
         finally:
             ray.shutdown()
+
+
+def _await_start() -> None:
+    """Wait until Ray has started a worker for each core, and they rest.
+
+    It starts them in the background, a CPU second each, which would count as the contender's.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    cores = int(ray.cluster_resources()["CPU"])
+    while time.monotonic() < deadline:
+        before = CpuTime.now()
+        time.sleep(0.5)
+        used = CpuTime.now().since(before)
+        if len(ray_workers()) >= cores and used.consuming + used.of_ray < 0.5 * _QUIET_CPU:
+            return
+    raise RuntimeError(f"Ray has not come to rest within {_START_TIMEOUT_S:g} s")

@@ -1,10 +1,10 @@
-"""Result files (JSON lines) and the tables that are made of them."""
+"""Result files (JSON lines), the verdicts on the bars, and the tables that are made of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,9 +13,54 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.driver_cost import DriverCost
 from bench.job import Outcome
 from bench.latency import BARE, Latency
+from bench.memory import ReaderMemory
+from bench.partitions import PartitionsRun
 from bench.throughput import Round
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A figure against its bar.
+
+    Attributes:
+        what: What was measured.
+        case: On what.
+        found: The figure.
+        bar: What it must reach.
+        aim: What is wanted.
+        unit: Of all three; empty for a ratio.
+        at_least: Whether more is better.
+    """
+
+    what: str
+    case: str
+    found: float
+    bar: float
+    aim: float
+    unit: str = ""
+    at_least: bool = True
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the bar is reached."""
+        return self.found >= self.bar if self.at_least else self.found <= self.bar
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether the aim is reached."""
+        return self.found >= self.aim if self.at_least else self.found <= self.aim
+
+    def text(self, value: float) -> str:
+        """Format a value like this one."""
+        return f"{value:.3g}{f' {self.unit}' if self.unit else ''}"
+
+    @property
+    def bar_text(self) -> str:
+        """What the bar asks for."""
+        return f"{'>=' if self.at_least else '<='} {self.text(self.bar)}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +92,12 @@ BARS = (
 
 #: Longest time to the first batch on the driver, in seconds: bar and aim.
 FIRST_BATCH_S = (0.1, 0.03)
-#: How much later than a bare consumer's a row may arrive, in milliseconds.
+#: How much later than a bare consumer's a row may arrive, in milliseconds...
 LATENCY_OVER_BARE_MS = {"p50": 2.0, "p99": 4.0}
+#: ...and how late at all, if it is to be good.
+LATENCY_AIM_P99_MS = 5.0
+#: CPU for each record, over that with one partition: bar and aim.
+PARTITIONS_CPU = (1.1, 1.05)
 
 _RATES: dict[str, Callable[[Outcome], float]] = {
     "wall": lambda outcome: outcome.rows_per_s,
@@ -80,23 +129,87 @@ def ratio(rounds: Iterable[Round], contender: str, against: str, measure: str) -
     return median(found[contender] / found[against] for found in rates.values())
 
 
-def show_throughput(console: Console, rounds: list[Round]) -> None:
-    """Print a table of the contenders, and one of the bars, for each backlog."""
+def judge_throughput(rounds: Sequence[Round]) -> Iterator[Verdict]:
+    """Hold the contenders of each backlog against each other."""
+    for case, part in _by_backlog(rounds):
+        present = {one.contender for one in part}
+        for bar in BARS:
+            if {bar.contender, bar.against} <= present:
+                found = ratio(part, bar.contender, bar.against, bar.measure)
+                what = f"{bar.contender} / {bar.against}, {bar.measure}"
+                yield Verdict(what, case, found, bar.bar, bar.aim)
+
+
+def judge_first_batch(case: str, times: Sequence[float]) -> Verdict:
+    """Judge the times to the first batch."""
+    bar, aim = FIRST_BATCH_S
+    return Verdict("first batch, reader running", case, median(times), bar, aim, "s", False)
+
+
+def judge_latency(figures: Sequence[Latency]) -> Iterator[Verdict]:
+    """Hold the latency of sabot_ray against the bare consumer's; the others have no bar."""
+    for rate, reader, pairs in _latency_pairs(figures):
+        if reader == "sabot_ray":
+            for name, bar in LATENCY_OVER_BARE_MS.items():
+                over = median(getattr(o, name) - getattr(b, name) for b, o in pairs)
+                case = f"{rate}/s"
+                yield Verdict(f"latency over bare, {name}", case, over, bar, bar, "ms", False)
+
+
+def judge_partitions(runs: Sequence[PartitionsRun]) -> Iterator[Verdict]:
+    """Hold the CPU time with many partitions against that with the fewest."""
+    rounds: dict[int, dict[int, float]] = {}
+    for run in runs:
+        rounds.setdefault(run.number, {})[run.partitions] = run.cpu_s / run.rows
+    counts = sorted({run.partitions for run in runs})
+    bar, aim = PARTITIONS_CPU
+    for count in counts[1:]:
+        found = median(cost[count] / cost[counts[0]] for cost in rounds.values())
+        what = f"CPU per record / {counts[0]} partition"
+        yield Verdict(what, f"{count} partitions", found, bar, aim, at_least=False)
+
+
+def judge_memory(figures: Sequence[ReaderMemory]) -> Iterator[Verdict]:
+    """Hold what readers held against what they may hold."""
+    for figure in figures:
+        found, limit = figure.over_idle / 1e6, figure.limit / 1e6
+        case = f"{figure.backend}, {figure.shape}, {figure.compression}"
+        yield Verdict("reader's memory over idle", case, found, limit, limit, "MB", False)
+
+
+def _by_backlog(rounds: Sequence[Round]) -> Iterator[tuple[str, list[Round]]]:
     for shape, compression in dict.fromkeys((one.shape, one.compression) for one in rounds):
         part = [one for one in rounds if (one.shape, one.compression) == (shape, compression)]
-        contenders = list(dict.fromkeys(one.contender for one in part))
-        title = (
-            f"{shape}, {compression}: {part[0].outcome.rows:,} rows, median of {part[-1].number}"
-        )
-        table = Table(title=title, title_justify="left")
-        table.add_column("contender")
-        for name in ("M/s", "M/CPU s", "cores", "broker CPU s", "first s", "rows/batch"):
-            table.add_column(name, justify="right")
-        for contender in contenders:
+        yield f"{shape}, {compression}", part
+
+
+def _latency_pairs(
+    figures: Sequence[Latency],
+) -> Iterator[tuple[int, str, list[tuple[Latency, Latency]]]]:
+    """Yield rate, reader, and its rounds, each with the bare consumer's beside it."""
+    pairs = list(zip(figures[::2], figures[1::2], strict=True))
+    for rate, reader in dict.fromkeys((other.rate, other.reader) for _, other in pairs):
+        yield rate, reader, [(b, o) for b, o in pairs if (o.rate, o.reader) == (rate, reader)]
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < left else "right")
+    return table
+
+
+def show_throughput(console: Console, rounds: Sequence[Round]) -> None:
+    """Print a table of the contenders for each backlog."""
+    columns = ("rows", "M/s", "M/CPU s", "cores", "broker CPU s", "first s", "rows/batch")
+    for case, part in _by_backlog(rounds):
+        table = _table(f"{case}: median of {part[-1].number}", "contender", *columns)
+        for contender in dict.fromkeys(one.contender for one in part):
             mine = [one for one in part if one.contender == contender]
             outcomes = [one.outcome for one in mine]
             table.add_row(
                 contender,
+                f"{outcomes[0].rows:,}",
                 f"{median(o.rows_per_s for o in outcomes) / 1e6:.3f}",
                 f"{median(o.rows_per_cpu_s for o in outcomes) / 1e6:.3f}",
                 f"{median(o.cores_busy for o in outcomes):.2f}",
@@ -105,86 +218,95 @@ def show_throughput(console: Console, rounds: list[Round]) -> None:
                 f"{median(o.rows / o.batches for o in outcomes):,.0f}",
             )
         console.print(table)
-        _show_bars(console, part, set(contenders))
 
 
-def _show_bars(console: Console, rounds: list[Round], contenders: set[str]) -> None:
-    table = Table()
-    for name in ("ratio", "measure"):
-        table.add_column(name)
-    for name in ("found", "bar", "aim"):
-        table.add_column(name, justify="right")
-    for bar in BARS:
-        if {bar.contender, bar.against} <= contenders:
-            found = ratio(rounds, bar.contender, bar.against, bar.measure)
-            table.add_row(
-                f"{bar.contender} / {bar.against}",
-                bar.measure,
-                _judged(f"{found:.2f}", found >= bar.bar, found >= bar.aim),
-                f">= {bar.bar:g}",
-                f"{bar.aim:g}",
-            )
-    if table.row_count:
-        console.print(table)
-
-
-def show_first_batch(console: Console, times: list[float]) -> None:
-    """Print the time to the first batch."""
-    bar, aim = FIRST_BATCH_S
-    found = median(times)
-    judged = _judged(f"{found:.3f} s", found <= bar, found <= aim)
-    console.print(
-        f"first batch on the driver, reader running: {judged} (bar {bar:g}, aim {aim:g}), "
-        f"median of {len(times)}"
-    )
-
-
-def show_latency(console: Console, figures: list[Latency]) -> None:
+def show_latency(console: Console, figures: Sequence[Latency]) -> None:
     """Print the latencies; each contender against the bare consumer that ran beside it."""
-    table = Table(
-        title='produce to driver, ms; "over" is over the bare consumer beside it',
-        title_justify="left",
-    )
-    table.add_column("rate")
-    table.add_column("reader")
-    for name in ("p50", "over", "p99", "over", "worst", "rows/batch"):
-        table.add_column(name, justify="right")
-    pairs = list(zip(figures[::2], figures[1::2], strict=True))
-    for rate, reader in dict.fromkeys((other.rate, other.reader) for _, other in pairs):
-        mine = [(b, o) for b, o in pairs if (o.rate, o.reader) == (rate, reader)]
-        bare = [b for b, _ in mine]
-        own = [o for _, o in mine]
-        cells = []
-        for name, bar in LATENCY_OVER_BARE_MS.items():
-            over = median(getattr(o, name) - getattr(b, name) for b, o in mine)
-            cells += [
-                f"{median(getattr(o, name) for o in own):.2f}",
-                _judged(f"{over:+.2f}", over <= bar, over <= bar),
-            ]
-        table.add_row(f"{rate}/s", BARE, *_bare_cells(bare))
+    title = 'produce to driver, ms; "over" is over the bare consumer beside it'
+    columns = ("p50", "over", "p99", "over", "worst", "rows/batch")
+    table = _table(title, "rate", "reader", *columns, left=2)
+    for rate, reader, pairs in _latency_pairs(figures):
+        for name, mine in ((BARE, [b for b, _ in pairs]), (reader, [o for _, o in pairs])):
+            cells = []
+            for part in LATENCY_OVER_BARE_MS:
+                over = median(getattr(o, part) - getattr(b, part) for b, o in pairs)
+                cells += [
+                    f"{median(getattr(one, part) for one in mine):.2f}",
+                    "" if name == BARE else f"{over:+.2f}",
+                ]
+            table.add_row(
+                f"{rate}/s",
+                name,
+                *cells,
+                f"{max(one.worst for one in mine):.1f}",
+                f"{median(one.records / one.batches for one in mine):.1f}",
+            )
+    console.print(table)
+    console.print(f"aim: p99 below {LATENCY_AIM_P99_MS:g} ms in all")
+
+
+def show_partitions(console: Console, runs: Sequence[PartitionsRun]) -> None:
+    """Print what reading costs with each number of partitions."""
+    columns = ("readers", "started s", "M/s", "us CPU/record", "driver", "Ray", "rows/batch")
+    title = f"{runs[0].rows:,} records through Ray: median of {runs[-1].number}"
+    table = _table(title, "partitions", *columns)
+    for count in sorted({run.partitions for run in runs}):
+        mine = [run for run in runs if run.partitions == count]
         table.add_row(
-            f"{rate}/s",
-            reader,
-            *cells,
-            f"{max(o.worst for o in own):.1f}",
-            f"{median(o.records / o.batches for o in own):.1f}",
+            str(count),
+            str(mine[0].readers),
+            f"{median(run.started_s for run in mine):.2f}",
+            f"{median(run.rows / run.wall_s for run in mine) / 1e6:.3f}",
+            *(
+                f"{median(getattr(run, name) / run.rows for run in mine) * 1e6:.3f}"
+                for name in ("cpu_s", "driver_cpu_s", "ray_cpu_s")
+            ),
+            f"{median(run.rows / run.batches for run in mine):,.0f}",
         )
     console.print(table)
-    bars = ", ".join(f"{name} +{ms:g} ms" for name, ms in LATENCY_OVER_BARE_MS.items())
-    console.print(f"bars over the bare consumer: {bars}")
 
 
-def _bare_cells(figures: list[Latency]) -> list[str]:
-    return [
-        f"{median(f.p50 for f in figures):.2f}",
-        "",
-        f"{median(f.p99 for f in figures):.2f}",
-        "",
-        f"{max(f.worst for f in figures):.1f}",
-        "1.0",
-    ]
+def show_memory(console: Console, figures: Sequence[ReaderMemory]) -> None:
+    """Print what readers held."""
+    columns = ("idle", "peak", "own", "object store", "over idle", "limit")
+    table = _table("a reader's memory with a slow driver, MB", "reader", *columns)
+    for figure in figures:
+        peak = figure.peak
+        sizes = (figure.idle.resident, peak.resident, peak.own, peak.shared)
+        table.add_row(
+            f"{figure.backend}, {figure.shape}, {figure.compression}",
+            *(f"{size / 1e6:.0f}" for size in (*sizes, figure.over_idle, figure.limit)),
+        )
+    console.print(table)
 
 
-def _judged(text: str, reached: bool, aimed: bool) -> str:
-    colour = "green" if aimed else "yellow" if reached else "red"
-    return f"[{colour}]{text}[/{colour}]{'' if reached else ' MISSED'}"
+def show_driver_cost(console: Console, costs: Sequence[DriverCost]) -> None:
+    """Print what a batch costs the driver."""
+    title = "the driver's CPU time for a batch, ms; a bare actor call returns the same batch"
+    table = _table(title, "rows", "KB", "sabot_ray", "bare", "ratio", left=0)
+    for rows in dict.fromkeys(cost.batch_rows for cost in costs):
+        mine = [cost for cost in costs if cost.batch_rows == rows]
+        table.add_row(
+            f"{rows:,}",
+            f"{mine[0].batch_bytes / 1e3:.0f}",
+            f"{median(cost.cpu_s for cost in mine) * 1e3:.3f}",
+            f"{median(cost.bare_cpu_s for cost in mine) * 1e3:.3f}",
+            f"{median(cost.cpu_s / cost.bare_cpu_s for cost in mine):.2f}",
+        )
+    console.print(table)
+
+
+def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Print the figures against their bars."""
+    table = _table("bars", "what", "case", "found", "bar", "aim", left=2)
+    for verdict in verdicts:
+        colour = "green" if verdict.is_aimed else "yellow" if verdict.is_reached else "red"
+        missed = "" if verdict.is_reached else " MISSED"
+        table.add_row(
+            verdict.what,
+            verdict.case,
+            f"[{colour}]{verdict.text(verdict.found)}[/{colour}]{missed}",
+            verdict.bar_text,
+            verdict.text(verdict.aim),
+        )
+    console.print(table)

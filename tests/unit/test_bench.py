@@ -10,10 +10,14 @@ import sys
 import pyarrow as pa
 import pytest
 
-from bench.cpu import descendants, process_cpu_s
+from bench import chart, report
+from bench.cpu import CpuTime, descendants, process_cpu_s
 from bench.data import SHAPES, Digest, encode
 from bench.job import Job, Outcome
-from bench.report import ratio
+from bench.latency import BARE, Latency
+from bench.memory import Memory, ReaderMemory
+from bench.partitions import PartitionsRun
+from bench.report import Verdict, ratio
 from bench.throughput import Round, check
 from bench.topic import Backlog
 from tests.servers import wait_until
@@ -117,3 +121,86 @@ def test_process_cpu_of_a_process_that_is_gone_is_zero():
     with subprocess.Popen(["true"]) as gone:
         pass
     assert process_cpu_s(gone.pid) == 0.0
+
+
+def test_cpu_time_leaves_out_what_a_worker_used_while_it_started():
+    before = CpuTime(1.0, {10: 5.0}, {1: 2.0, 11: 0.9})
+    # Process 11 has become a worker meanwhile, 12 is new.
+    used = CpuTime(1.5, {10: 6.0, 11: 1.0, 12: 0.25}, {1: 2.5}).since(before)
+    assert used.driver == 0.5
+    assert used.consuming == pytest.approx(0.5 + 1.0 + 0.1 + 0.25)
+    assert used.of_ray == 0.5
+
+
+def test_memory_of_this_process_has_heap_and_files_and_none_of_a_gone_one():
+    held = Memory.of(os.getpid())
+    assert held.own > 1 << 20
+    assert held.files > 1 << 20
+    assert held.resident == held.own + held.shared + held.files
+    assert Memory.of(2**22 + 1) == Memory()
+
+
+@pytest.mark.parametrize(
+    ("found", "at_least", "reached", "aimed"),
+    [
+        (7.9, True, False, False),
+        (8.0, True, True, False),
+        (12.0, True, True, True),
+        (12.1, False, False, False),
+        (12.0, False, False, False),
+        (8.0, False, True, False),
+    ],
+)
+def test_verdict_knows_which_side_of_its_bar_is_the_good_one(found, at_least, reached, aimed):
+    aim = 12.0 if at_least else 4.0
+    verdict = Verdict("what", "case", found, 8.0, aim, at_least=at_least)
+    assert (verdict.is_reached, verdict.is_aimed) == (reached, aimed)
+
+
+def test_partitions_are_judged_by_the_cpu_time_of_the_same_round():
+    runs = [
+        PartitionsRun(count, 1, number, 1000, 1.0, 1.0, cpu_s, 0.1, 0.1, 10)
+        for number, cpu in enumerate([(1.0, 1.04), (10.0, 10.6), (1.0, 9.0)], 1)
+        for count, cpu_s in zip((1, 64), cpu, strict=True)
+    ]
+    [verdict] = report.judge_partitions(runs)
+    assert (verdict.case, verdict.found) == ("64 partitions", pytest.approx(1.06))
+    assert verdict.is_reached
+    assert not verdict.is_aimed
+
+
+def test_latency_is_judged_over_the_bare_consumer_of_the_same_round():
+    rounds = [(5.0, 6.0), (50.0, 53.0), (5.0, 9.5)]
+    figures = [
+        Latency(reader, 1000, number, 100, 10, p99 / 2, p99, p99)
+        for number, pair in enumerate(rounds, 1)
+        for reader, p99 in zip((BARE, "sabot_ray"), pair, strict=True)
+    ]
+    p50, p99 = report.judge_latency(figures)
+    assert (p50.found, p99.found) == (1.5, 3.0)
+    assert p50.is_reached
+    assert p99.is_reached
+
+
+def test_memory_is_judged_over_an_idle_worker():
+    peak, idle = Memory(100_000_000, 70_000_000, 90_000_000), Memory(20_000_000, 0, 80_000_000)
+    figure = ReaderMemory("native", "narrow", "none", peak, idle, 50_000_000, 30_000_000)
+    [verdict] = report.judge_memory([figure])
+    assert (verdict.found, verdict.bar) == (160.0, 160.0)
+    assert verdict.is_reached
+
+
+def test_chart_is_drawn_where_matplotlib_is_and_left_out_where_not(tmp_path, monkeypatch):
+    verdicts = [
+        Verdict("sabot_ray / ray, CPU", "narrow, lz4", 6.8, 8.0, 12.0),
+        # Below the bare consumer's, and so no ratio at all.
+        Verdict("latency over bare, p50", "1000/s", -0.2, 2.0, 2.0, "ms", at_least=False),
+    ]
+    picture = tmp_path / "figures.png"
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert not chart.draw(verdicts, "title", picture)
+    assert not picture.exists()
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    pytest.importorskip("matplotlib")
+    assert chart.draw(verdicts, "title", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
