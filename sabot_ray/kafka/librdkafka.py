@@ -35,6 +35,8 @@ _WATERMARKS_TIMEOUT_S: Final = 10.0
 _TOKEN_LIFE: Final = 0.8
 #: ...and where that fails, again after this time, in seconds.
 _TOKEN_RETRY_S: Final = 10.0
+#: What librdkafka allocates for each record beside its key and value, in bytes.
+_RECORD_OVERHEAD: Final = 320
 #: librdkafka wants a group even where nobody joins one. It is never committed to.
 _NO_GROUP: Final = "sabot_ray"
 #: How often librdkafka tells of its connections, in milliseconds.
@@ -94,7 +96,8 @@ class LibrdkafkaClient:
     Args:
         config: How to reach the brokers.
         group_id: The group by which brokers account for the client; nothing joins or commits here.
-        prefetch_bytes: Limit of what each source fetches ahead, where the config gives none.
+        prefetch_bytes: Limit of the memory for what each source fetches ahead, where the config
+            gives none.
 
     Raises:
         BackendUnavailable: The native module or librdkafka cannot be loaded on this machine.
@@ -110,9 +113,10 @@ class LibrdkafkaClient:
     ) -> None:
         self._native = _load_native()
         settings = {
-            # Only bytes limit the queue: the least number of records is never what stops it.
-            "queued.min.messages": "1000000",
-            "queued.max.messages.kbytes": str(max(1, prefetch_bytes >> 10)),
+            # Half for keys and values, which alone count in the second limit, and half for what
+            # comes with each record: of small ones that is the larger part.
+            "queued.min.messages": str(max(1, prefetch_bytes // 2 // _RECORD_OVERHEAD)),
+            "queued.max.messages.kbytes": str(max(1, prefetch_bytes // 2 >> 10)),
             # How long a topic that the brokers do not know counts as just created.
             "topic.metadata.propagation.max.ms": "5000",
             **config.librdkafka_settings(),
