@@ -15,6 +15,8 @@ import pyarrow as pa
 import ray
 from ray import cloudpickle
 
+from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.dictionaries import plain_schema
 from sabot_ray.errors import ConfigError, ReaderFailed, SabotRayError
 from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
@@ -30,8 +32,13 @@ CUT_OFF_S = 5.0
 #: ...and so often a reader that waits for a row looks after that, in seconds.
 _LOOK_INTERVAL_S = 1.0
 #: A reader of several partitions hands over at most so many bytes of one before it looks at the
-#: others.
+#: others...
 QUANTUM_BYTES = 4 << 20
+#: ...unless all are far behind the log's end, as they are where a poll gives so many offsets: then
+#: full batches cost least, and nobody waits for a record that has just come.
+BACKLOG_OFFSETS = 1000
+#: How long it waits for more of a partition then, in seconds.
+BACKLOG_LINGER_S = 0.05
 #: Least that is fetched ahead of each partition.
 MIN_PREFETCH_BYTES = 1 << 20
 #: Batches up to this size travel with their description. Ray inlines answers up to 100 KB.
@@ -167,6 +174,10 @@ class _Partition:
         self.assignment = assignment
         self.source = source
         self.told_offset = assignment.start_offset
+        # Whether its last poll gave as much as if it were far behind the log's end.
+        self.is_behind = False
+        # What it raised after rows that go out first.
+        self.error: Exception | None = None
         # Since when there is progress without a row, which nobody was told of.
         self.untold_since: float | None = None
         self.has_told_end = False
@@ -204,6 +215,8 @@ class Reader:
         self._partitions: deque[_Partition] = deque()
         self._held: frozenset[TopicPartition] = frozenset()
         self._linger_s = 0.0
+        # Of a batch that is gathered; 0 where none is.
+        self._gathered_bytes = 0
         self._long_poll_s = LONG_POLL_S
         # What the driver knows.
         self._told_cut_off = False
@@ -229,6 +242,9 @@ class Reader:
             # The clients prefetch for each partition; the reader itself waits for more records,
             # for no partition shall keep another one waiting.
             self._linger_s = spec.linger_s
+            # Dictionaries are made for each poll: those of several are not alike.
+            if not any(map(_has_dictionary, (spec.codec, spec.key_codec))):
+                self._gathered_bytes = spec.max_batch_bytes
             spec = replace(
                 spec,
                 prefetch_bytes=max(spec.prefetch_bytes // len(assignments), MIN_PREFETCH_BYTES),
@@ -333,7 +349,8 @@ class Reader:
     def _is_ready(self, read: _Partition, now: float) -> bool:
         if read.has_told_end or read.assignment.partition in self._held:
             return False
-        if not read.source.has_news():
+        # An error that was met behind the last rows is no news any more.
+        if read.error is None and not read.source.has_news():
             return False
         if read.due_at is None:
             read.due_at = now + self._linger_s
@@ -362,10 +379,16 @@ class Reader:
         plan = self._plan
         assert plan is not None
         self._reading = read.assignment.partition
+        if read.error is not None:
+            raise read.error
         start_offset = read.source.position()
         self._enter("poll")
         batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
         next_offset = read.source.position()
+        read.is_behind = next_offset - start_offset >= BACKLOG_OFFSETS
+        if read.is_behind and self._gathered_bytes:
+            batch = self._gather(read, batch)
+            next_offset = read.source.position()
         is_full = batch.num_rows >= plan.batch_size
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
@@ -374,6 +397,34 @@ class Reader:
         if read.untold_since is None and next_offset != read.told_offset:
             read.untold_since = time.monotonic()
         return batch
+
+    def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
+        """Make the batch larger where all partitions are far behind: what is fetched is small."""
+        assert self._plan is not None
+        if not all(other.is_behind or other.has_told_end for other in self._partitions):
+            return first
+        pieces, rows = [first], first.num_rows
+        ends_at = time.monotonic() + BACKLOG_LINGER_S
+        while (
+            read.is_behind
+            and rows < self._plan.batch_size
+            # A poll gives no more than a quantum.
+            and read.source.stats().bytes - read.consumed + QUANTUM_BYTES <= self._gathered_bytes
+            and not read.is_at_end
+            and not self._closing.is_set()
+            and (left_s := ends_at - time.monotonic()) > 0
+        ):
+            offset = read.source.position()
+            try:
+                pieces.append(read.source.poll(self._plan.batch_size - rows, timeout_s=left_s))
+            except Exception as error:  # noqa: BLE001 - it is raised again behind these rows
+                read.error = error
+                break
+            rows += pieces[-1].num_rows
+            # One that gave less has caught up; one that gave nothing in time is as it was.
+            gained = read.source.position() - offset
+            read.is_behind = gained == 0 or gained >= BACKLOG_OFFSETS
+        return first if len(pieces) == 1 else _concat(pieces)
 
     def _answer(
         self, read: _Partition, batch: pa.RecordBatch | None
@@ -439,6 +490,16 @@ class Reader:
 
 def _untold_since(read: _Partition) -> float:
     return float("inf") if read.untold_since is None else read.untold_since
+
+
+def _has_dictionary(codec: Codec) -> bool:
+    columns = codec.columns
+    return plain_schema(columns) is not columns
+
+
+def _concat(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(pieces).combine_chunks()
+    return next(iter(table.to_batches()), pieces[0])
 
 
 def _ipc_stream(batch: pa.RecordBatch) -> bytes:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,15 @@ from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.runtime import reader
-from sabot_ray.runtime.reader import CUT_OFF_S, Assignment, BatchInfo, Reader, ReaderPlan
+from sabot_ray.runtime.reader import (
+    CUT_OFF_S,
+    Assignment,
+    BatchInfo,
+    Failure,
+    Reader,
+    ReaderPlan,
+    read_inline,
+)
 from sabot_ray.types import SourceStats, TopicPartition
 
 SCHEMA = pa.schema([("n", pa.int64())])
@@ -136,3 +145,123 @@ def test_reader_starts_without_pandas() -> None:
     # Half a second and 40 MB of every reader.
     script = "import sys, sabot_ray.runtime.reader; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+class PiecedSource(IdleSource):
+    """A partition that gives numbered rows in pieces, for which nobody has to wait."""
+
+    def __init__(self, pieces: Sequence[int | Exception]) -> None:
+        self._pieces = list(pieces)
+        self._offset = 0
+
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        piece = self._pieces[0] if self._pieces else 0
+        if isinstance(piece, Exception):
+            raise piece
+        count = min(piece, max_rows)
+        if count == piece:
+            del self._pieces[:1]
+        else:
+            self._pieces[0] = piece - count
+        rows = [{"n": self._offset + number} for number in range(count)]
+        self._offset += count
+        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+    def position(self) -> int:
+        return self._offset
+
+    def has_news(self) -> bool:
+        # What has been raised once is no news.
+        return bool(self._pieces) and not isinstance(self._pieces[0], Exception)
+
+    def stats(self) -> SourceStats:
+        return SourceStats(records=self._offset, bytes=self._offset * 8)
+
+
+def answers(
+    monkeypatch: pytest.MonkeyPatch,
+    pieces: Sequence[Sequence[int | Exception]],
+    calls: int,
+    schema: pa.Schema = SCHEMA,
+) -> list[tuple[int, int, int] | str]:
+    """Read partitions that give such pieces; return partition, first and next row of each batch."""
+
+    class Client(IdleClient):
+        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
+            return PiecedSource(pieces[partition])
+
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_: Client())
+    monkeypatch.setattr(reader, "LONG_POLL_S", 0.0)
+    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(schema), ("n",))
+    sharing = Reader()
+    assignments = [Assignment(TopicPartition("t", p), 0, None) for p in range(len(pieces))]
+    assert (
+        sharing.open(ReaderPlan("native", spec, (), 10_000, shares_readers=True), assignments)
+        is None
+    )
+    found: list[tuple[int, int, int] | str] = []
+    for _ in range(calls):
+        batch, pickled = sharing.next_batch()
+        info = pickle.loads(pickled)
+        if isinstance(info, Failure):
+            found.append(info.summary)
+            continue
+        if info.inline is not None:
+            batch = read_inline(info.inline)
+        rows = batch.column("n").to_pylist()
+        assert rows == list(range(info.start_offset, info.next_offset))
+        found.append((info.partition.partition, info.start_offset, info.next_offset))
+    return found
+
+
+def test_partitions_far_behind_give_full_batches_once_all_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [[4000] * 6, [4000] * 6]
+    assert answers(monkeypatch, pieces, 5) == [
+        # Nobody knows yet of partition 1.
+        (0, 0, 4000),
+        (1, 0, 10_000),
+        (0, 4000, 14_000),
+        (1, 10_000, 20_000),
+        (0, 14_000, 24_000),
+    ]
+
+
+def test_partition_far_behind_does_not_wait_for_more_beside_one_that_has_caught_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [[4000] * 3, [1] * 3]
+    assert answers(monkeypatch, pieces, 5) == [
+        (0, 0, 4000),
+        (1, 0, 1),
+        (0, 4000, 8000),
+        (1, 1, 2),
+        (0, 8000, 12_000),
+    ]
+
+
+def test_partition_that_catches_up_while_more_is_gathered_hands_over_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [[4000, 4000, 10, 4000], [4000] * 6]
+    assert answers(monkeypatch, pieces, 4) == [
+        (0, 0, 4000),
+        (1, 0, 10_000),
+        (0, 4000, 8010),
+        # Partition 0 may have something new any time now.
+        (1, 10_000, 12_000),
+    ]
+
+
+def test_error_behind_gathered_rows_is_raised_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [[4000, 4000, ValueError("bad record")], [4000] * 9]
+    found = answers(monkeypatch, pieces, 6)
+    assert found[2] == (0, 4000, 8000)
+    assert found[-1] == "ValueError: bad record"
+
+
+def test_dictionary_columns_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = SCHEMA.append(pa.field("d", pa.dictionary(pa.int32(), pa.string())))
+    found = answers(monkeypatch, [[4000] * 2, [4000] * 2], 4, schema)
+    assert found == [(0, 0, 4000), (1, 0, 4000), (0, 4000, 8000), (1, 4000, 8000)]
