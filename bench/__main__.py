@@ -26,13 +26,14 @@ from bench import (
 from bench.data import DEFAULT_SEED
 from bench.job import Job
 from bench.report import ResultFile, Verdict
-from bench.throughput import CONTENDERS
+from bench.throughput import CONTENDERS, EXTRA
 from bench.topic import Backlog, fill
 from tests.servers import KafkaBroker, running_broker
 
 #: The shapes, and how many times larger than a narrow one a record is.
 _SHAPES = {"narrow": 1, "wide": 6, "nested": 3}
 _COMPRESSIONS = ("none", "lz4", "zstd", "gzip", "snappy")
+_USUAL = [name for name in CONTENDERS if name not in EXTRA]
 _NOT_LATENCY = {"raw", "ray", "ray_dataset", "confluent"}
 
 
@@ -182,7 +183,7 @@ def _split(*known: str) -> click.types.FuncParamType:
 @click.option("--quick", is_flag=True, help="A small run that shows that everything works.")
 @click.option("--full", is_flag=True, help="All shapes, and every reader's latency: takes hours.")
 @click.option("--suites", type=_split(*_SUITES), default=",".join(_SUITES))
-@click.option("--contenders", type=_split(*CONTENDERS), default=",".join(CONTENDERS))
+@click.option("--contenders", type=_split(*CONTENDERS), default=",".join(_USUAL))
 @click.option("--shapes", type=_split(*_SHAPES), default="narrow")
 @click.option("--compressions", type=_split(*_COMPRESSIONS), default="none,lz4")
 @click.option(

@@ -17,6 +17,7 @@ from tests.servers import KafkaBroker
 CONTENDERS = {
     "raw": None,
     "native": "native",
+    "native_threads": "native_threads",
     "sabot_ray": "sabot_ray",
     "aiokafka": "aiokafka",
     "confluent": "confluent",
@@ -27,6 +28,8 @@ CONTENDERS = {
 #: Those that decode in Python read a shorter backlog: their rates show as well in it, and the rest
 #: of the run would be waiting for them.
 SLOW = frozenset({"aiokafka", "confluent", "ray", "ray_dataset"})
+#: Those that only run when they are asked for.
+EXTRA = frozenset({"native_threads"})
 
 #: Longest time for one contender in one round, in seconds.
 _TIMEOUT_S = 900

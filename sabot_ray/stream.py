@@ -58,7 +58,6 @@ _NOT_YET = frozenset(
         "dead_letter_topic",
         "max_retry_attempts",
         "retry_backoff_seconds",
-        "decode_threads",
         "offset_store",
         "on_data_loss",
         "interceptors",
@@ -105,6 +104,7 @@ class Stream:
         unknown_fields: UnknownFields = "ignore",
         error_handling_policy: Literal["fail", "skip"] = "fail",
         readers: int | None = None,
+        decode_threads: int = 1,
         memory_per_reader: int = 128 * _MIB,
         metadata_refresh_s: float = 30.0,
         sample_records: int = 1000,
@@ -156,6 +156,10 @@ class Stream:
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
             readers: Most Ray actors that read. Default: one for each partition, but no more than
                 twice the cluster's CPUs; beyond that a reader has several partitions.
+            decode_threads: Threads of each reader that decode JSON, order kept; worth it where a
+                partition brings more than one core can decode and the reader's node has idle ones.
+                Ray is not asked for these: ``ray_remote_args={"num_cpus": ...}`` does that.
+                aiokafka ignores it.
             memory_per_reader: Bytes that each reader declares to Ray; half of it is prefetch.
             metadata_refresh_s: Seconds between two looks for new partitions, which are read from
                 their beginning.
@@ -200,6 +204,7 @@ class Stream:
             error_handling_policy=error_handling_policy,
             max_batch_bytes=max_batch_bytes,
             linger_s=linger_s,
+            decode_threads=decode_threads,
         )
         columns = _metadata_columns(metadata)
         if key_codec is not None and KEY_COLUMN not in columns:
@@ -223,7 +228,7 @@ class Stream:
         if max_in_flight_bytes is not None:
             check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
         config.check_travels()
-        report_backend(chosen, config)
+        report_backend(chosen, config, decode_threads)
         return cls(
             SourceOptions(
                 config=config,
@@ -244,6 +249,7 @@ class Stream:
                 unknown_fields=unknown_fields,
                 error_handling_policy=error_handling_policy,
                 readers=readers,
+                decode_threads=decode_threads,
                 memory_per_reader=memory_per_reader,
                 metadata_refresh_s=float(metadata_refresh_s),
                 sample_records=sample_records,

@@ -14,10 +14,18 @@ from sabot_ray.kafka.source import Backend, SourceSpec
 
 
 @contextmanager
-def contend(job: Job, backend: Backend = "native") -> Iterator[Iterator[pa.RecordBatch]]:
+def contend(
+    job: Job, backend: Backend = "native", decode_threads: int = 1
+) -> Iterator[Iterator[pa.RecordBatch]]:
     """Read through the `PartitionSource` of a backend."""
     schema = job.records.schema
-    spec = SourceSpec(job.config, job.topic, JsonCodec(schema), tuple(schema.names))
+    spec = SourceSpec(
+        job.config,
+        job.topic,
+        JsonCodec(schema),
+        tuple(schema.names),
+        decode_threads=decode_threads,
+    )
     client = connect_source_client(backend, job.config, PREFETCH_BYTES)
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -162,6 +162,12 @@ cdef extern from "batch_builder.h" namespace "sabot" nogil:
         vector[pair[string, uint64_t]] UnknownFieldCounts()
 
 
+cdef extern from "decode_threads.h" namespace "sabot" nogil:
+    cppclass CppDecodeThreads "sabot::DecodeThreads":
+        @staticmethod
+        Result[shared_ptr[CppDecodeThreads]] Start(size_t)
+
+
 cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
     cppclass PartitionOptions:
         PartitionOptions()
@@ -189,7 +195,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
     cppclass CppPartitionPipeline "sabot::PartitionPipeline":
         @staticmethod
         Result[unique_ptr[CppPartitionPipeline]] Open(
-            shared_ptr[CppConsumer], PartitionOptions)
+            shared_ptr[CppConsumer], PartitionOptions, shared_ptr[CppDecodeThreads])
         Status Poll(int64_t, milliseconds, ArrowArray*)
         int64_t position()
         cbool has_news()
@@ -432,6 +438,32 @@ cdef class Consumer:
         return deref(self._consumer).TakeStatistics() if self._consumer else b""
 
 
+cdef class DecodeThreads:
+    """Threads that partitions of a client share to decode; they end with the last that has them.
+
+    Args:
+        count: How many decode, the thread that polls among them.
+
+    Raises:
+        ConfigError: The system does not allow so many.
+    """
+
+    cdef shared_ptr[CppDecodeThreads] _threads
+
+    def __init__(self, count: int) -> None:
+        cdef size_t threads = count
+        cdef Result[shared_ptr[CppDecodeThreads]] started
+        with nogil:
+            started = CppDecodeThreads.Start(threads)
+        if not started.ok():
+            raise _error(started.status(), "", -1)
+        self._threads = started.value()
+
+    def __dealloc__(self):
+        with nogil:
+            self._threads.reset()
+
+
 cdef class PartitionPipeline:
     """Reads one partition; see `sabot_ray.kafka.source.PartitionSource` for what the methods mean.
 
@@ -451,6 +483,7 @@ cdef class PartitionPipeline:
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more before a batch that is not full is handed over.
         await_backlog: Whether to wait a little for a full batch far behind the log's end.
+        decode_threads: Who decodes; None: the thread that polls, alone.
     """
 
     cdef unique_ptr[CppPartitionPipeline] _pipeline
@@ -477,6 +510,7 @@ cdef class PartitionPipeline:
         max_batch_bytes: int,
         linger_s: float,
         await_backlog: bool,
+        decode_threads: DecodeThreads | None = None,
     ) -> None:
         self.schema = schema
         self._plain_schema = plain_schema(schema)
@@ -498,9 +532,12 @@ cdef class PartitionPipeline:
         options.linger = microseconds(linger_us)
         options.await_backlog = await_backlog
         cdef shared_ptr[CppConsumer] client = consumer._opened()
+        cdef shared_ptr[CppDecodeThreads] threads
+        if decode_threads is not None:
+            threads = (<DecodeThreads>decode_threads)._threads
         cdef Result[unique_ptr[CppPartitionPipeline]] opened
         with nogil:
-            opened = CppPartitionPipeline.Open(client, move(options))
+            opened = CppPartitionPipeline.Open(client, move(options), move(threads))
         if not opened.ok():
             raise _error(opened.status(), topic, partition)
         self._pipeline = move(opened.value())

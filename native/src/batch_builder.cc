@@ -152,6 +152,32 @@ uint64_t BatchBuilder::unknown_field_changes() const {
          (key_decoder_ != nullptr ? key_decoder_->unknown_field_changes() : 0);
 }
 
+void BatchBuilder::KeepCounts() {
+  decoder_->KeepCounts();
+  if (key_decoder_ != nullptr) {
+    key_decoder_->KeepCounts();
+  }
+}
+
+void BatchBuilder::DropCounts() {
+  decoder_->DropCounts();
+  if (key_decoder_ != nullptr) {
+    key_decoder_->DropCounts();
+  }
+}
+
+void BatchBuilder::AppendAll(const BatchBuilder& other) {
+  try {
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      columns_[i]->AppendAll(*other.columns_[i]);
+    }
+  } catch (const std::bad_alloc&) {
+    Truncate(rows_);
+    throw;
+  }
+  rows_ += other.rows_;
+}
+
 void BatchBuilder::AppendMetadata(Metadata metadata, ColumnBuilder* builder,
                                   const Record& record) const {
   switch (metadata) {

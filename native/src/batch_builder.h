@@ -52,9 +52,14 @@ class BatchBuilder {
   // See Decoder; of values and keys.
   std::vector<std::pair<std::string, uint64_t>> UnknownFieldCounts() const;
   uint64_t unknown_field_changes() const;
+  void KeepCounts();
+  void DropCounts();
 
   // Appends one row, or none if the value does not decode, or else the key does not.
   std::optional<DecodeFailure> Append(const Record& record);
+  // Appends a copy of all rows of `other`, which was made with the same options; or none, and
+  // throws std::bad_alloc.
+  void AppendAll(const BatchBuilder& other);
   // Moves the rows into `out`, which the receiver releases, and begins anew.
   void Export(ArrowArray* out);
   // Drops the rows.

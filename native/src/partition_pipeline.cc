@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <new>
 #include <thread>
+#include <unordered_map>
+#include <utility>
 
 #include "kafka/error_codes.h"
 
@@ -20,32 +22,38 @@ constexpr int64_t kMostBatchRows = 1 << 23;
 constexpr int64_t kBacklogRecords = 1000;
 constexpr std::chrono::microseconds kBacklogLinger{50'000};
 
-std::string_view Bytes(const void* data, size_t size) {
-  return {static_cast<const char*>(data), size};
-}
-
 }  // namespace
 
-PartitionPipeline::PartitionPipeline(std::shared_ptr<Consumer> consumer, PartitionOptions options)
+PartitionPipeline::PartitionPipeline(std::shared_ptr<Consumer> consumer, PartitionOptions options,
+                                     std::shared_ptr<DecodeThreads> threads)
     : api_(consumer->api()),
       consumer_(std::move(consumer)),
       options_(std::move(options)),
-      position_(options_.start_offset) {}
+      position_(options_.start_offset),
+      threads_(std::move(threads)) {}
 
 Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
-    std::shared_ptr<Consumer> consumer, PartitionOptions options) {
+    std::shared_ptr<Consumer> consumer, PartitionOptions options,
+    std::shared_ptr<DecodeThreads> threads) {
   options.max_batch_bytes = std::min(options.max_batch_bytes, kMostBatchBytes);
   std::unique_ptr<PartitionPipeline> pipeline(
-      new PartitionPipeline(std::move(consumer), std::move(options)));
+      new PartitionPipeline(std::move(consumer), std::move(options), std::move(threads)));
   const PartitionOptions& given = pipeline->options_;
-  Result<std::unique_ptr<BatchBuilder>> batch = BatchBuilder::Make(
-      {given.topic, given.partition, given.columns, given.value_codec, given.key_codec},
-      // Two batches' worth: one with the receiver, one in the making.
-      BufferPool::Make(static_cast<size_t>(2 * given.max_batch_bytes)));
-  if (!batch.ok()) {
-    return batch.status();
+  // Two batches' worth: one with the receiver, one in the making.
+  const auto pool = BufferPool::Make(static_cast<size_t>(2 * given.max_batch_bytes));
+  const size_t count = pipeline->threads_ ? pipeline->threads_->count() : 1;
+  for (size_t i = 0; i < count; ++i) {
+    Result<std::unique_ptr<BatchBuilder>> batch = BatchBuilder::Make(
+        {given.topic, given.partition, given.columns, given.value_codec, given.key_codec}, pool);
+    if (!batch.ok()) {
+      return batch.status();
+    }
+    pipeline->decoders_.push_back(std::make_unique<RecordDecoder>(
+        pipeline->api_, RecordPolicy{given.skip_tombstones, given.skip_decode_errors},
+        std::move(batch.value())));
   }
-  pipeline->batch_ = std::move(batch.value());
+  pipeline->messages_.resize(kChunk * count);
+  pipeline->parts_.reserve(count);
   Result<QueueHandle> queue = pipeline->consumer_->OpenQueue(given.topic, given.partition);
   if (!queue.ok()) {
     return queue.status();
@@ -86,8 +94,7 @@ Status PartitionPipeline::Seek(int64_t offset) {
     return Status::Ok();
   }
   DropMessages();
-  batch_->Clear();
-  batch_bytes_ = 0;
+  decoder().Clear();
   failure_ = Status::Ok();
   next_failure_ = Status::Ok();
   news_.pending = true;
@@ -143,6 +150,7 @@ void PartitionPipeline::Close() {
     consumer_->Wake();
     queue_.reset();
     consumer_.reset();
+    threads_.reset();
   }
 }
 
@@ -187,8 +195,7 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
     if (!status.ok()) {
       return status;
     }
-    batch_bytes_ = 0;
-    batch_->Export(out);
+    decoder().Export(out);
     return Status::Ok();
   } catch (const std::bad_alloc&) {
     return Status::OutOfMemory();
@@ -197,7 +204,7 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
 
 Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline) {
   const int64_t start = position();
-  const int64_t records = counted_.records;
+  const int64_t records = decoder().counted().records;
   bool lingering = false;
   for (;;) {
     Status status = TakeRecords(max_rows);
@@ -209,20 +216,20 @@ Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline
     }
     if (!status.ok()) {
       // Rows before it go out first; it comes again in the next call.
-      return batch_->rows() > 0 ? Status::Ok() : status;
+      return decoder().rows() > 0 ? Status::Ok() : status;
     }
     if (IsFull(max_rows) || AtEnd()) {
       return Status::Ok();
     }
     // Dropped records fill no batch: the caller learns in between how far it is.
-    if (closed_ || counted_.records - records >= max_rows) {
+    if (closed_ || decoder().counted().records - records >= max_rows) {
       return Status::Ok();
     }
-    if (Fetch(kChunk, std::chrono::milliseconds(0)) > 0) {
+    if (Fetch(messages_.size(), std::chrono::milliseconds(0)) > 0) {
       continue;
     }
     const auto now = Clock::now();
-    if (batch_->rows() > 0) {
+    if (decoder().rows() > 0) {
       if (!lingering) {
         lingering = true;
         deadline =
@@ -250,7 +257,7 @@ bool PartitionPipeline::IsFarBehind() const {
     return false;
   }
   // The first batch goes out at once: somebody waits for it.
-  if (counted_.records == batch_->rows()) {
+  if (decoder().counted().records == decoder().rows()) {
     return false;
   }
   int64_t end = consumer_->LastKnownHigh(options_.topic, options_.partition);
@@ -261,20 +268,33 @@ bool PartitionPipeline::IsFarBehind() const {
 }
 
 Status PartitionPipeline::TakeRecords(int64_t max_rows) {
+  size_t planned = threads_ ? next_ : count_;
+  parts_.clear();
   while (next_ < count_ && failure_.ok() && !IsFull(max_rows)) {
-    const rd_kafka_message_t& message = *messages_[next_];
+    if (next_ >= planned) {
+      planned = PlanParts(max_rows);
+    }
     Status status;
-    if (message.err != 0) {
-      TakeError(message);
-    } else if (options_.end_offset >= 0 && message.offset >= options_.end_offset) {
-      MoveTo(options_.end_offset);
-    } else if (message.offset >= position()) {
-      status = TakeRecord(message);
+    if (!parts_.empty()) {
+      status = TakeParts();
+      parts_.clear();
+    } else {
+      const rd_kafka_message_t& message = *messages_[next_];
+      if (message.err != 0) {
+        TakeError(message);
+      } else if (options_.end_offset >= 0 && message.offset >= options_.end_offset) {
+        MoveTo(options_.end_offset);
+      } else if (message.offset >= position()) {
+        status = decoder().Take(message);
+        if (status.ok()) {
+          MoveTo(message.offset + 1);
+        }
+      }
+      next_ += status.ok() ? 1 : 0;
     }
     if (!status.ok()) {
       return status;
     }
-    ++next_;
     if (AtEnd()) {
       StopFetching();
     }
@@ -282,53 +302,82 @@ Status PartitionPipeline::TakeRecords(int64_t max_rows) {
   return Status::Ok();
 }
 
-Status PartitionPipeline::TakeRecord(const rd_kafka_message_t& message) {
-  Record record;
-  record.offset = message.offset;
+size_t PartitionPipeline::PlanParts(int64_t max_rows) {
+  const int64_t most_rows = max_rows - decoder().rows();
+  const int64_t most_bytes = options_.max_batch_bytes - decoder().batch_bytes();
+  size_t end = next_;
   int64_t bytes = 0;
-  if (message.key != nullptr) {
-    record.key = Bytes(message.key, message.key_len);
-    bytes += static_cast<int64_t>(message.key_len);
+  // As if none were dropped: else there is another turn.
+  while (end < count_ && static_cast<int64_t>(end - next_) < most_rows && bytes < most_bytes) {
+    const rd_kafka_message_t& message = *messages_[end];
+    if (message.err != 0 || message.offset < position() ||
+        (options_.end_offset >= 0 && message.offset >= options_.end_offset)) {
+      break;
+    }
+    bytes += decoder().RowBytes(message);
+    ++end;
   }
-  if (message.payload != nullptr) {
-    record.value = Bytes(message.payload, message.len);
-    bytes += static_cast<int64_t>(message.len);
-  }
-  int64_t row_bytes = bytes;
-  if (batch_->wants_timestamps()) {
-    int type = 0;
-    const int64_t timestamp = api_->rd_kafka_message_timestamp(&message, &type);
-    // librdkafka counts from 1, its 0 is "not available".
-    record.timestamp_type = type - 1;
-    if (timestamp >= 0) {
-      record.timestamp_ms = timestamp;
+  const int64_t count =
+      std::min(static_cast<int64_t>(decoders_.size()), bytes / options_.least_part_bytes);
+  if (count > 1) {
+    const int64_t enough_bytes = bytes / count + 1;
+    int64_t part_bytes = 0;
+    for (size_t begin = next_, at = next_; at < end; ++at) {
+      part_bytes += decoder().RowBytes(*messages_[at]);
+      if (part_bytes >= enough_bytes || at + 1 == end) {
+        parts_.push_back({begin, at + 1, begin, Status::Ok(), false});
+        begin = at + 1;
+        part_bytes = 0;
+      }
     }
   }
-  if (batch_->wants_headers()) {
-    ReadHeaders(message);
-    record.headers = &headers_;
-    for (const Header& header : headers_) {
-      row_bytes += static_cast<int64_t>(header.key.size());
-      row_bytes += static_cast<int64_t>(header.value.value_or("").size());
+  return std::max(end, next_ + 1);
+}
+
+Status PartitionPipeline::TakeParts() {
+  threads_->Run(parts_.size(), [this](size_t index) {
+    Part& part = parts_[index];
+    try {
+      for (; part.taken_to < part.end; ++part.taken_to) {
+        part.status = decoders_[index]->Take(*messages_[part.taken_to]);
+        if (!part.status.ok()) {
+          return;
+        }
+      }
+    } catch (const std::bad_alloc&) {
+      part.is_out_of_memory = true;
+    }
+  });
+  // As if one thread had come so far: behind a record that does not decode nothing is taken.
+  size_t absorbed = 1;
+  const auto discard_others = [&] {
+    for (; absorbed < parts_.size(); ++absorbed) {
+      decoders_[absorbed]->Discard();
+    }
+  };
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    try {
+      if (i > 0) {
+        decoder().Absorb(decoders_[i].get());
+        ++absorbed;
+      }
+      if (part.taken_to > part.begin) {
+        next_ = part.taken_to;
+        MoveTo(messages_[next_ - 1]->offset + 1);
+      }
+      if (part.is_out_of_memory) {
+        throw std::bad_alloc();
+      }
+    } catch (const std::bad_alloc&) {
+      discard_others();
+      throw;
+    }
+    if (!part.status.ok()) {
+      discard_others();
+      return part.status;
     }
   }
-  const bool is_tombstone = !record.value.has_value();
-  if (!is_tombstone || !options_.skip_tombstones) {
-    std::optional<DecodeFailure> failure = batch_->Append(record);
-    if (!failure.has_value()) {
-      batch_bytes_ += row_bytes;
-    } else if (options_.skip_decode_errors) {
-      ++counted_.decode_errors;
-      counted_.last_error_offset = message.offset;
-      counted_.last_error = std::move(*failure);
-    } else {
-      return Status::Decode(message.offset, std::move(*failure));
-    }
-  }
-  ++counted_.records;
-  counted_.bytes += bytes;
-  counted_.tombstones += is_tombstone ? 1 : 0;
-  MoveTo(message.offset + 1);
   return Status::Ok();
 }
 
@@ -347,32 +396,38 @@ Status PartitionPipeline::Failure(int code, const char* reason) const {
                                  std::to_string(position()) + ": " + reason);
 }
 
-void PartitionPipeline::ReadHeaders(const rd_kafka_message_t& message) {
-  headers_.clear();
-  rd_kafka_headers_t* headers = nullptr;
-  if (api_->rd_kafka_message_headers(&message, &headers) != 0) {
-    return;
+void PartitionPipeline::PublishStats() {
+  uint64_t changes = 0;
+  for (const auto& part : decoders_) {
+    changes += part->batch().unknown_field_changes();
   }
-  const char* key = nullptr;
-  const void* value = nullptr;
-  size_t size = 0;
-  for (size_t i = 0; api_->rd_kafka_header_get_all(headers, i, &key, &value, &size) == 0; ++i) {
-    Header& header = headers_.emplace_back();
-    header.key = key;
-    if (value != nullptr) {
-      header.value = Bytes(value, size);
-    }
-  }
+  const std::lock_guard lock(stats_mutex_);
+  auto unknown_fields =
+      changes != unknown_published_ ? UnknownFieldCounts() : std::move(published_.unknown_fields);
+  unknown_published_ = changes;
+  published_ = decoder().counted();
+  published_.unknown_fields = std::move(unknown_fields);
 }
 
-void PartitionPipeline::PublishStats() {
-  const std::lock_guard lock(stats_mutex_);
-  const bool has_news = batch_->unknown_field_changes() != unknown_published_;
-  unknown_published_ = batch_->unknown_field_changes();
-  auto unknown_fields =
-      has_news ? batch_->UnknownFieldCounts() : std::move(published_.unknown_fields);
-  published_ = counted_;
-  published_.unknown_fields = std::move(unknown_fields);
+std::vector<std::pair<std::string, uint64_t>> PartitionPipeline::UnknownFieldCounts() const {
+  auto counts = decoder().batch().UnknownFieldCounts();
+  if (decoders_.size() > 1) {
+    std::unordered_map<std::string, size_t> known;
+    for (size_t i = 0; i < counts.size(); ++i) {
+      known.emplace(counts[i].first, i);
+    }
+    for (size_t i = 1; i < decoders_.size(); ++i) {
+      for (auto& [path, count] : decoders_[i]->batch().UnknownFieldCounts()) {
+        const auto [found, is_new] = known.emplace(path, counts.size());
+        if (is_new) {
+          counts.emplace_back(std::move(path), count);
+        } else {
+          counts[found->second].second += count;
+        }
+      }
+    }
+  }
+  return counts;
 }
 
 PartitionStats PartitionPipeline::Stats() const {

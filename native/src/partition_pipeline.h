@@ -1,7 +1,6 @@
 // One partition from the client's queue to record batches.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -14,8 +13,10 @@
 #include "arrow/buffer_pool.h"
 #include "arrow/c_data.h"
 #include "batch_builder.h"
+#include "decode_threads.h"
 #include "kafka/consumer.h"
 #include "kafka/handles.h"
+#include "record_decoder.h"
 #include "status.h"
 
 namespace sabot {
@@ -36,16 +37,9 @@ struct PartitionOptions {
   // Whether a batch that is not full waits a little for the records that are on their way, far
   // behind the log's end. Not where the thread has other partitions to serve.
   bool await_backlog = true;
-};
-
-struct PartitionStats {
-  int64_t records = 0;
-  int64_t bytes = 0;
-  int64_t tombstones = 0;
-  int64_t decode_errors = 0;
-  int64_t last_error_offset = -1;
-  DecodeFailure last_error;
-  std::vector<std::pair<std::string, uint64_t>> unknown_fields;
+  // Fewer bytes of records are not worth another thread: a core decodes them in about the time in
+  // which one wakes.
+  int64_t least_part_bytes = 16 << 10;
 };
 
 // Reads [start_offset, end_offset) in offset order, decoding as it goes.
@@ -54,9 +48,10 @@ struct PartitionStats {
 // from any. The pipeline owns its queue and what it took from it, and shares the consumer.
 class PartitionPipeline {
  public:
-  // Begins to fetch.
-  static Result<std::unique_ptr<PartitionPipeline>> Open(std::shared_ptr<Consumer> consumer,
-                                                         PartitionOptions options);
+  // Begins to fetch. Without `threads` the polling thread decodes alone.
+  static Result<std::unique_ptr<PartitionPipeline>> Open(
+      std::shared_ptr<Consumer> consumer, PartitionOptions options,
+      std::shared_ptr<DecodeThreads> threads = nullptr);
   ~PartitionPipeline();
   PartitionPipeline(const PartitionPipeline&) = delete;
   PartitionPipeline& operator=(const PartitionPipeline&) = delete;
@@ -82,17 +77,31 @@ class PartitionPipeline {
   using Clock = std::chrono::steady_clock;
 
   // Small, so that the records of a chunk are still in the processor's cache when they are decoded.
+  // For each decoding thread.
   static constexpr size_t kChunk = 1000;
 
-  PartitionPipeline(std::shared_ptr<Consumer> consumer, PartitionOptions options);
+  // Contiguous records at hand that one thread decodes.
+  struct Part {
+    size_t begin = 0;
+    size_t end = 0;
+    size_t taken_to = 0;  // Behind the last one that was taken.
+    Status status;        // Of the one at taken_to, if there are more.
+    bool is_out_of_memory = false;
+  };
+
+  PartitionPipeline(std::shared_ptr<Consumer> consumer, PartitionOptions options,
+                    std::shared_ptr<DecodeThreads> threads);
 
   bool AtEnd() const { return options_.end_offset >= 0 && position() >= options_.end_offset; }
   Status StartFetching(int64_t offset, int32_t leader_epoch);
   void StopFetching();
   // Takes up to `count` records from the queue; zero if none came in time.
   size_t Fetch(size_t count, std::chrono::milliseconds timeout);
+  // What builds the batch.
+  RecordDecoder& decoder() { return *decoders_.front(); }
+  const RecordDecoder& decoder() const { return *decoders_.front(); }
   bool IsFull(int64_t max_rows) const {
-    return batch_->rows() >= max_rows || batch_bytes_ >= options_.max_batch_bytes;
+    return decoder().rows() >= max_rows || decoder().batch_bytes() >= options_.max_batch_bytes;
   }
   // Whether the log is known to hold so much more that the next records are on their way.
   bool IsFarBehind() const;
@@ -100,21 +109,27 @@ class PartitionPipeline {
   // Moves records at hand into the batch until there is none, the batch is full, or one fails; that
   // one stays at hand.
   Status TakeRecords(int64_t max_rows);
-  Status TakeRecord(const rd_kafka_message_t& message);
+  // Splits the records at hand, up to where the batch could be full or something else than a record
+  // stands, into parts for the threads; none if there is not enough. Returns that place.
+  size_t PlanParts(int64_t max_rows);
+  // Takes the records of the parts: each thread decodes one, and their rows follow each other.
+  Status TakeParts();
   // For what comes in place of a record.
   void TakeError(const rd_kafka_message_t& message);
   Status Failure(int code, const char* reason) const;
-  void ReadHeaders(const rd_kafka_message_t& message);
   void MoveTo(int64_t offset);
   void DropMessages();
   void PublishStats();
+  // Of all decoders.
+  std::vector<std::pair<std::string, uint64_t>> UnknownFieldCounts() const;
 
   const Api api_;
   std::shared_ptr<Consumer> consumer_;  // Until closed.
   const PartitionOptions options_;
   QueueNews news_;
   QueueHandle queue_;
-  std::unique_ptr<BatchBuilder> batch_;
+  // One for each part that may be decoded at a time. All but the first are empty in between.
+  std::vector<std::unique_ptr<RecordDecoder>> decoders_;
 
   std::atomic<int64_t> position_;
   std::atomic<bool> closed_{false};
@@ -124,13 +139,12 @@ class PartitionPipeline {
   bool was_fetching_ = false;  // Since opening: the queue may hold outdated records.
   Status failure_;             // Of the client; ends reading until `Seek`.
   Status next_failure_;        // The same, to come behind the records at hand.
-  int64_t batch_bytes_ = 0;
-  std::vector<Header> headers_;
   // Records taken from the queue: [next_, count_) are not in a batch yet. Owned.
-  std::array<rd_kafka_message_t*, kChunk> messages_;
+  std::vector<rd_kafka_message_t*> messages_;
   size_t next_ = 0;
   size_t count_ = 0;
-  PartitionStats counted_;  // But for unknown fields, which the decoder counts.
+  std::shared_ptr<DecodeThreads> threads_;  // Until closed.
+  std::vector<Part> parts_;
   uint64_t unknown_published_ = 0;
 
   mutable std::mutex stats_mutex_;

@@ -54,6 +54,8 @@ class Batch {
     return failure ? failure->field + ": " + failure->reason : "";
   }
 
+  BatchBuilder& builder() { return *builder_; }
+
   std::string Export() {
     ArrowArray array;
     builder_->Export(&array);
@@ -160,6 +162,33 @@ TEST(AppendRescuingWithoutTheColumnCounts) {
   Batch batch(JsonOf({Number(), rescued}, UnknownFields::kRescue), {}, {Number()});
   EXPECT_EQ(batch.Append(R"({"n":1,"u":[ 1 ]})"), "");
   EXPECT_EQ(batch.UnknownFieldCounts(), "$.u=1 ");
+}
+
+TEST(AppendAllOfAnotherBuilderCopiesItsRows) {
+  const std::vector<Field> columns = {Number(), MakeField("_kafka_key", TypeId::kBinary)};
+  Batch batch(JsonOf({Number()}), {}, columns);
+  Batch other(JsonOf({Number()}), {}, columns);
+  EXPECT_EQ(batch.Append(R"({"n":1})", "a"), "");
+  EXPECT_EQ(other.Append(std::nullopt, "b"), "");
+  EXPECT_EQ(other.Append(R"({"n":3})"), "");
+  batch.builder().AppendAll(other.builder());
+  EXPECT_EQ(batch.Append(R"({"n":4})", "d"), "");
+  EXPECT_EQ(batch.Export(), R"(1 null 3 4 | "a" "b" null "d")");
+  EXPECT_EQ(other.Export(), R"(null 3 | "b" null)");
+}
+
+TEST(DropCountsTakesBackWhatCameAfterKeepCounts) {
+  const Codec keys = JsonOf({MakeField("id", TypeId::kInt8)});
+  const Codec values = JsonOf({MakeField("s", TypeId::kStruct, {Number()})});
+  Batch batch(values, keys, values.fields);
+  EXPECT_EQ(batch.Append(R"({"s":{"u":1}})", R"({"v":1})"), "");
+  batch.builder().KeepCounts();
+  const uint64_t changes = batch.builder().unknown_field_changes();
+  EXPECT_EQ(batch.Append(R"({"s":{"u":1,"w":1}})", R"({"v":1,"x":1})"), "");
+  EXPECT_EQ(batch.UnknownFieldCounts(), "$.s.u=2 $.s.w=1 key.v=2 key.x=1 ");
+  batch.builder().DropCounts();
+  EXPECT_EQ(batch.UnknownFieldCounts(), "$.s.u=1 key.v=1 ");
+  EXPECT(batch.builder().unknown_field_changes() != changes);
 }
 
 }  // namespace

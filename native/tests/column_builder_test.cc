@@ -1,5 +1,7 @@
 #include "arrow/column_builder.h"
 
+#include <utility>
+
 #include "arrow_text.h"
 #include "testing.h"
 
@@ -106,6 +108,60 @@ TEST(TruncateOfNullsForgetsThem) {
   EXPECT_EQ(array.null_count, 0);
   EXPECT(array.buffers[0] == nullptr);
   array.release(&array);
+}
+
+TEST(AppendAllGivesTheRowsOfBoth) {
+  const auto pool = BufferPool::Make(1 << 20);
+  const Field field = MakeField("", TypeId::kStruct,
+                                {MakeField("b", TypeId::kBool), MakeField("n", TypeId::kInt16),
+                                 MakeField("l", TypeId::kList, {MakeField("", TypeId::kString)})});
+  // Rows with numbers from `from` to `to`; every `nulls`-th is null, in one column or as a whole.
+  const auto append = [](StructBuilder* object, int from, int to, int nulls) {
+    auto* list = static_cast<ListBuilder*>(object->child(2));
+    for (int i = from; i < to; ++i) {
+      const bool is_null = nulls != 0 && i % nulls == 0;
+      if (is_null && i % 2 == 0) {
+        object->AppendNull();
+        continue;
+      }
+      static_cast<BooleanBuilder*>(object->child(0))->Append(i % 3 == 0);
+      if (is_null) {
+        object->child(1)->AppendNull();
+        list->items()->AppendNull();
+      } else {
+        static_cast<FixedWidthBuilder<int16_t>*>(object->child(1))->Append(static_cast<int16_t>(i));
+        static_cast<BytesBuilder*>(list->items())->Append(std::string(i % 4, 'x'));
+      }
+      list->Commit();
+      object->Commit();
+    }
+  };
+  const auto make = [&] { return MakeColumnBuilder(field, pool); };
+  for (int first = 0; first < 20; ++first) {
+    for (int second = 0; second < 20; ++second) {
+      for (const auto& [nulls, other_nulls] :
+           {std::pair(0, 0), std::pair(0, 3), std::pair(3, 0), std::pair(3, 3)}) {
+        const auto one = make();
+        const auto other = make();
+        const auto expected = make();
+        auto* rows = static_cast<StructBuilder*>(one.get());
+        auto* more = static_cast<StructBuilder*>(other.get());
+        auto* all = static_cast<StructBuilder*>(expected.get());
+        // Rows that are taken back leave something behind.
+        append(rows, 0, 30, nulls);
+        rows->Truncate(first);
+        append(more, first, 50, other_nulls);
+        more->Truncate(second);
+        append(all, 0, first, nulls);
+        append(all, first, first + second, other_nulls);
+        rows->AppendAll(*more);
+        append(rows, 3, 4, 0);
+        append(all, 3, 4, 0);
+        EXPECT_EQ(ExportText(field, rows), ExportText(field, all));
+        EXPECT_EQ(more->length(), second);
+      }
+    }
+  }
 }
 
 TEST(ReleaseAfterThePoolsOwnerIsGoneFreesTheMemory) {

@@ -42,8 +42,8 @@ def choose_backend(*, use_cpp: bool = True, backend: str | None = None) -> Backe
     return "aiokafka"
 
 
-def report_backend(backend: Backend, config: KafkaConfig) -> None:
-    """Log which backend runs, and the settings that it ignores.
+def report_backend(backend: Backend, config: KafkaConfig, decode_threads: int = 1) -> None:
+    """Log which backend runs, and the settings and options that it ignores.
 
     Raises:
         ConfigError: It would ignore a setting of TLS or SASL.
@@ -51,7 +51,7 @@ def report_backend(backend: Backend, config: KafkaConfig) -> None:
     if backend == "aiokafka":
         config.check_aiokafka()
     logger.info("backend: %s", backend)
-    ignored = config.librdkafka_only()
+    ignored = config.librdkafka_only() + ["decode_threads"] * (decode_threads > 1)
     if backend == "aiokafka" and ignored:
         logger.warning("aiokafka has nothing like %s: ignored", ", ".join(ignored))
 

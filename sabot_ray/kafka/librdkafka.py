@@ -133,6 +133,8 @@ class LibrdkafkaClient:
         # When the brokers refused the credentials, where nobody has looked since then.
         self._refused_at: float | None = None
         self._sources: set[LibrdkafkaSource] = set()
+        # By their number; sources share them.
+        self._decode_threads: dict[int, Any] = {}
 
     def open_source(
         self,
@@ -146,6 +148,14 @@ class LibrdkafkaClient:
         return LibrdkafkaSource.of_client(
             self, spec, partition, start_offset, end_offset, leader_epoch
         )
+
+    def decode_threads(self, count: int) -> Any:
+        """Return the threads that decode for the sources; None where the polling one does alone."""
+        if count == 1:
+            return None
+        if count not in self._decode_threads:
+            self._decode_threads[count] = self._native.DecodeThreads(count)
+        return self._decode_threads[count]
 
     def client_errors(self) -> list[KafkaError]:
         """Return the newest errors of the connections, oldest first.
@@ -235,6 +245,7 @@ class LibrdkafkaClient:
         """Close the sources and the connections. Idempotent, at most about a second."""
         for source in tuple(self._sources):
             source.close()
+        self._decode_threads.clear()
         self._consumer.close()
 
 
@@ -288,6 +299,7 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
             max_batch_bytes=self._spec.max_batch_bytes,
             linger_s=self._spec.linger_s,
             await_backlog=self._spec.await_backlog,
+            decode_threads=self._client.decode_threads(self._spec.decode_threads),
         )
         self._client._sources.add(self)
 

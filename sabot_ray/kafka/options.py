@@ -106,6 +106,7 @@ def check_source_options(
     error_handling_policy: object,
     max_batch_bytes: object,
     linger_s: object,
+    decode_threads: object,
 ) -> None:
     """Check the options that decide what a source gives.
 
@@ -126,6 +127,7 @@ def check_source_options(
         check_bound("end", end, ("latest",))
     check_number("max_batch_bytes", max_batch_bytes, 1024)
     check_seconds("linger_s", linger_s, 0, 60)
+    check_number("decode_threads", decode_threads, 1)
 
 
 def check_choice(

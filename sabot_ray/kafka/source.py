@@ -36,6 +36,7 @@ class SourceSpec:
         await_backlog: Whether the native backend waits those 50 ms; not where one thread reads
             several partitions.
         key_codec: How keys become the column ``_kafka_key``.
+        decode_threads: How many threads of the native backend decode a partition.
     """
 
     config: KafkaConfig
@@ -49,6 +50,7 @@ class SourceSpec:
     prefetch_bytes: int = 64 << 20
     await_backlog: bool = True
     key_codec: Codec = field(default_factory=BytesCodec)
+    decode_threads: int = 1
 
     @property
     def schema(self) -> pa.Schema:

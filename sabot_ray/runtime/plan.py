@@ -55,6 +55,7 @@ class SourceOptions:
     unknown_fields: UnknownFields
     error_handling_policy: Literal["fail", "skip"]
     readers: int | None
+    decode_threads: int
     memory_per_reader: int
     metadata_refresh_s: float
     sample_records: int
@@ -252,6 +253,7 @@ def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> S
         # The other half is for the batches that are being built and handed over.
         prefetch_bytes=options.memory_per_reader // 2,
         key_codec=codecs.keys,
+        decode_threads=options.decode_threads,
     )
 
 

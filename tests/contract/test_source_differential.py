@@ -72,6 +72,10 @@ class Outcome(NamedTuple):
     error: tuple[Any, ...] | None
 
 
+#: Records among those of the test that are worth a thread: several of them are in every poll.
+LONG = [Record(b'{"n": 1, "text": "%s", "new": 1}' % (b"x" * 8000), b'{"id": 1}')] * 3
+
+
 def read(backend: str, spec: SourceSpec, start: int, end: int) -> Outcome:
     client = connect_source_client(backend, spec.config, spec.prefetch_bytes)
     try:
@@ -113,6 +117,7 @@ def both_backends():
     tombstones=st.sampled_from(["keep", "skip"]),
     policy=st.sampled_from(["fail", "skip"]),
     skipped=st.integers(0, 3),
+    decode_threads=st.sampled_from([1, 3]),
 )
 def test_any_records_give_equal_outcomes(
     both_backends,
@@ -127,7 +132,10 @@ def test_any_records_give_equal_outcomes(
     tombstones,
     policy,
     skipped,
+    decode_threads,
 ):
+    if decode_threads > 1:
+        records = [one for record in records for one in [*LONG, record, *LONG]]
     offsets = produce(endless_topic, records, compression_type=compression, linger_ms=20)
     start, end = offsets[0] + min(skipped, len(offsets) - 1), offsets[-1] + 1
     names = [*codec.columns.names, *METADATA_FIELDS]
@@ -140,6 +148,7 @@ def test_any_records_give_equal_outcomes(
         tombstones,
         policy,
         key_codec=key_codec,
+        decode_threads=decode_threads,
     )
     assert_equal(read("native", spec, start, end), read("aiokafka", spec, start, end))
 

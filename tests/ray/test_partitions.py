@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import confluent_kafka.admin
 import pyarrow as pa
 import pytest
 
 from sabot_ray import ConfigError, UnknownTopicOrPartition
+from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.ray.conftest import ReadTopic
@@ -51,6 +53,26 @@ def test_readers_of_several_partitions_give_every_row_once_and_in_order(
         assert len(run._coordinator._readers) == (readers or 8)
 
     assert_whole(table, 10, 500)
+
+
+def _with_decoding_threads(batch: pa.RecordBatch) -> pa.RecordBatch:
+    names = (path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+    threads = sum(name == "sabot-decode\n" for name in names)
+    return batch.append_column("threads", pa.array([threads] * batch.num_rows, pa.int32()))
+
+
+def test_partitions_of_a_reader_share_its_decoding_threads(
+    read_topic: ReadTopic, make_topic: MakeTopic, produce: Produce, backend: Backend
+) -> None:
+    topic = make_topic(partitions=3)
+    rows = [{"id": n, "text": f"{n} " * 500} for n in range(300)]
+    produce(topic, rows)
+    stream = read_topic(topic, end="latest", readers=1, decode_threads=3)
+
+    table = stream.map(_with_decoding_threads).collect().sort_by("id")
+
+    threads = 2 if backend == "native" else 0
+    assert table.to_pylist() == [{**row, "threads": threads} for row in rows]
 
 
 def test_reader_of_several_partitions_resumes_where_it_was_acknowledged(

@@ -8,6 +8,8 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -104,6 +106,29 @@ def test_close_wakes_a_blocked_poll_and_is_idempotent(kafka: EmbeddedKafka) -> N
 
     assert [batch.num_rows for batch in batches] == [0]
     assert source.poll(10, timeout_s=60).num_rows == 0
+
+
+def decoding_threads() -> int:
+    """Return how many threads decode for others in this process."""
+    names = (path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+    return sum(name == "sabot-decode\n" for name in names)
+
+
+def test_decode_threads_give_the_same_rows_and_end_with_their_client(kafka: EmbeddedKafka) -> None:
+    kafka.create_topic("texts", 1)
+    texts = [f"{n} " * 200 for n in range(3000)]
+    kafka.produce("texts", [b'{"n":%d,"text":"%s"}' % (n, t.encode()) for n, t in enumerate(texts)])
+    client = LibrdkafkaClient(KafkaConfig(kafka.bootstrap_servers))
+    longs, numbers = (
+        client.open_source(replace(spec(kafka, topic), decode_threads=3), 0, 0, end)
+        for topic, end in (("texts", 3000), ("numbers", 10))
+    )
+
+    assert decoding_threads() == 2
+    assert read(longs, 3000).equals(pa.table([list(range(3000)), texts], schema=SCHEMA))
+    assert read(numbers, 10).equals(rows(0, 10))
+    client.close()
+    assert decoding_threads() == 0
 
 
 def test_client_closes_its_sources_and_keeps_them_apart(kafka: EmbeddedKafka) -> None:

@@ -71,6 +71,8 @@ NUMBERS = pa.schema([("n", pa.int64())])
         ),
         ({"max_batch_bytes": 0}, "max_batch_bytes: 0 is below the minimum 1024"),
         ({"linger_s": -0.1}, "linger_s: expected seconds from 0 to 60, found -0.1"),
+        ({"decode_threads": 0}, "decode_threads: 0 is below the minimum 1"),
+        ({"decode_threads": 2.0}, "decode_threads: expected int, found float"),
         ({"group_id": ""}, "group_id: expected a non-empty string, found ''"),
         ({"topic": "a b"}, "topic: 'a b' is no legal name"),
     ],
@@ -158,9 +160,18 @@ def test_backend_is_told_once_with_the_settings_that_it_ignores(
     ]
 
 
+def test_decode_threads_are_ignored_by_aiokafka_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Stream.from_kafka(NOWHERE, "t", use_cpp=False, client_rack="a", decode_threads=2)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "aiokafka has nothing like client.rack, decode_threads: ignored"),
+    ]
+
+
 def test_backend_that_knows_every_setting_gives_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Stream.from_kafka(NOWHERE, "t", use_cpp=False, check_crcs=True)
-    Stream.from_kafka(NOWHERE, "t", client_rack="a")
+    Stream.from_kafka(NOWHERE, "t", use_cpp=False, check_crcs=True, decode_threads=1)
+    Stream.from_kafka(NOWHERE, "t", client_rack="a", decode_threads=2)
     assert caplog.text == ""

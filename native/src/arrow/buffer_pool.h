@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -74,6 +75,7 @@ class BufferBuilder {
 
   size_t size() const { return size_; }
   uint8_t* data() { return buffer_.data(); }
+  const uint8_t* data() const { return buffer_.data(); }
 
   // Makes room for `extra` more bytes and returns where they go.
   uint8_t* Reserve(size_t extra) {
@@ -83,6 +85,12 @@ class BufferBuilder {
     return buffer_.data() + size_;
   }
   void Advance(size_t bytes) { size_ += bytes; }
+  void Append(const uint8_t* bytes, size_t size) {
+    if (size > 0) {
+      std::memcpy(Reserve(size), bytes, size);
+      Advance(size);
+    }
+  }
   void Truncate(size_t size) { size_ = size; }
 
   // Gives away what was appended and begins anew. A buffer that is mostly empty is not given away:

@@ -63,10 +63,25 @@ std::vector<Buffer> Collect(Buffers&&... buffers) {
   return collected;
 }
 
-int32_t OffsetAt(BufferBuilder& offsets, int64_t index) {
+int32_t OffsetAt(const BufferBuilder& offsets, int64_t index) {
   int32_t offset;
   std::memcpy(&offset, offsets.data() + index * sizeof(offset), sizeof(offset));
   return offset;
+}
+
+// Appends the ends of `count` values whose items come behind `shift` others.
+void AppendOffsets(BufferBuilder* offsets, const BufferBuilder& other, int64_t count,
+                   int32_t shift) {
+  const size_t size = static_cast<size_t>(count) * sizeof(shift);
+  uint8_t* to = offsets->Reserve(size);
+  const uint8_t* from = other.data() + sizeof(shift);
+  for (int64_t i = 0; i < count; ++i, to += sizeof(shift), from += sizeof(shift)) {
+    int32_t offset;
+    std::memcpy(&offset, from, sizeof(offset));
+    offset += shift;
+    std::memcpy(to, &offset, sizeof(offset));
+  }
+  offsets->Advance(size);
 }
 
 }  // namespace
@@ -80,6 +95,34 @@ void BitmapBuilder::Fill(int64_t length) {
   }
 }
 
+void BitmapBuilder::AppendAll(int64_t position, const BitmapBuilder* other, int64_t count) {
+  if (count == 0) {
+    return;
+  }
+  // The last byte may be begun; bits behind the length are anything after a Truncate.
+  bits_.Truncate(static_cast<size_t>((position + 7) / 8));
+  const auto begun = static_cast<unsigned>(position & 7);
+  const auto bytes = static_cast<size_t>((count + 7) / 8);
+  uint8_t* to = bits_.Reserve(bytes + 1);
+  if (begun != 0) {
+    --to;
+    *to = static_cast<uint8_t>(*to & ((1U << begun) - 1));
+  } else {
+    *to = 0;
+  }
+  for (size_t i = 0; i < bytes; ++i) {
+    const unsigned bits = other != nullptr ? other->bits_.data()[i] : 0xFFU;
+    to[i] = static_cast<uint8_t>(to[i] | (bits << begun));
+    to[i + 1] = static_cast<uint8_t>(bits >> (8 - begun));
+  }
+  const int64_t length = position + count;
+  bits_.Advance(static_cast<size_t>((length + 7) / 8 - (position + 7) / 8));
+  if ((length & 7) != 0) {
+    uint8_t& last = bits_.data()[bits_.size() - 1];
+    last = static_cast<uint8_t>(last & ((1U << (length & 7)) - 1));
+  }
+}
+
 void ValidityBuilder::AppendNull() {
   if (!has_bitmap_) {
     bitmap_.Fill(length_);
@@ -88,6 +131,18 @@ void ValidityBuilder::AppendNull() {
   bitmap_.Append(length_, false);
   ++length_;
   ++null_count_;
+}
+
+void ValidityBuilder::AppendAll(const ValidityBuilder& other) {
+  if (other.has_bitmap_ && !has_bitmap_) {
+    bitmap_.Fill(length_);
+    has_bitmap_ = true;
+  }
+  if (has_bitmap_) {
+    bitmap_.AppendAll(length_, other.has_bitmap_ ? &other.bitmap_ : nullptr, other.length_);
+  }
+  length_ += other.length_;
+  null_count_ += other.null_count_;
 }
 
 void ValidityBuilder::Truncate(int64_t length) {
@@ -113,6 +168,13 @@ Buffer ValidityBuilder::Finish() {
 }
 
 template <typename T>
+void FixedWidthBuilder<T>::AppendAll(const ColumnBuilder& other) {
+  const auto& same = static_cast<const FixedWidthBuilder&>(other);
+  values_.Append(same.values_.data(), same.values_.size());
+  validity_.AppendAll(same.validity_);
+}
+
+template <typename T>
 void FixedWidthBuilder<T>::Truncate(int64_t length) {
   validity_.Truncate(length);
   values_.Truncate(static_cast<size_t>(this->length()) * sizeof(T));
@@ -126,6 +188,12 @@ void FixedWidthBuilder<T>::Export(ArrowArray* out) {
   ExportArray(length, null_count, Collect(std::move(validity), values_.Finish()), 0, out);
 }
 
+void BooleanBuilder::AppendAll(const ColumnBuilder& other) {
+  const auto& same = static_cast<const BooleanBuilder&>(other);
+  values_.AppendAll(length(), &same.values_, same.length());
+  validity_.AppendAll(same.validity_);
+}
+
 void BooleanBuilder::Truncate(int64_t length) { validity_.Truncate(length); }
 
 void BooleanBuilder::Export(ArrowArray* out) {
@@ -133,6 +201,13 @@ void BooleanBuilder::Export(ArrowArray* out) {
   const int64_t null_count = validity_.null_count();
   Buffer validity = validity_.Finish();
   ExportArray(length, null_count, Collect(std::move(validity), values_.Finish()), 0, out);
+}
+
+void BytesBuilder::AppendAll(const ColumnBuilder& other) {
+  const auto& same = static_cast<const BytesBuilder&>(other);
+  AppendOffsets(&offsets_, same.offsets_, same.length(), static_cast<int32_t>(bytes_.size()));
+  bytes_.Append(same.bytes_.data(), same.bytes_.size());
+  validity_.AppendAll(same.validity_);
 }
 
 void BytesBuilder::Truncate(int64_t length) {
@@ -159,6 +234,14 @@ void StructBuilder::AppendNull() {
   validity_.AppendNull();
 }
 
+void StructBuilder::AppendAll(const ColumnBuilder& other) {
+  const auto& same = static_cast<const StructBuilder&>(other);
+  for (size_t i = 0; i < children_.size(); ++i) {
+    children_[i]->AppendAll(*same.children_[i]);
+  }
+  validity_.AppendAll(same.validity_);
+}
+
 void StructBuilder::Truncate(int64_t length) {
   validity_.Truncate(length);
   for (auto& child : children_) {
@@ -174,6 +257,13 @@ void StructBuilder::Export(ArrowArray* out) {
   for (size_t i = 0; i < children_.size(); ++i) {
     children_[i]->Export(&exported->children[i]);
   }
+}
+
+void ListBuilder::AppendAll(const ColumnBuilder& other) {
+  const auto& same = static_cast<const ListBuilder&>(other);
+  AppendOffsets(&offsets_, same.offsets_, same.length(), static_cast<int32_t>(items_->length()));
+  items_->AppendAll(*same.items_);
+  validity_.AppendAll(same.validity_);
 }
 
 void ListBuilder::Truncate(int64_t length) {

@@ -34,6 +34,8 @@ class BitmapBuilder {
   }
   // Begins anew with `length` set bits.
   void Fill(int64_t length);
+  // Appends the first `count` bits of another one; `other` null: as many set bits.
+  void AppendAll(int64_t position, const BitmapBuilder* other, int64_t count);
   bool Get(int64_t position) { return ((bits_.data()[position >> 3] >> (position & 7)) & 1) != 0; }
   Buffer Finish() { return bits_.Finish(); }
 
@@ -55,6 +57,7 @@ class ValidityBuilder {
     ++length_;
   }
   void AppendNull();
+  void AppendAll(const ValidityBuilder& other);
   void Truncate(int64_t length);
   // Empty if there are no nulls.
   Buffer Finish();
@@ -75,6 +78,8 @@ class ColumnBuilder {
 
   int64_t length() const { return validity_.length(); }
   virtual void AppendNull() = 0;
+  // Appends a copy of all values of `other`, a builder for the same type.
+  virtual void AppendAll(const ColumnBuilder& other) = 0;
   // Takes back everything after the first `length` values, also what a nested value left
   // unfinished.
   virtual void Truncate(int64_t length) = 0;
@@ -99,6 +104,7 @@ class FixedWidthBuilder final : public ColumnBuilder {
     Store(T{});
     validity_.AppendNull();
   }
+  void AppendAll(const ColumnBuilder& other) override;
   void Truncate(int64_t length) override;
   void Export(ArrowArray* out) override;
 
@@ -124,6 +130,7 @@ class BooleanBuilder final : public ColumnBuilder {
     values_.Append(length(), false);
     validity_.AppendNull();
   }
+  void AppendAll(const ColumnBuilder& other) override;
   void Truncate(int64_t length) override;
   void Export(ArrowArray* out) override;
 
@@ -172,6 +179,7 @@ class BytesBuilder final : public ColumnBuilder {
     StoreOffset();
     validity_.AppendNull();
   }
+  void AppendAll(const ColumnBuilder& other) override;
   void Truncate(int64_t length) override;
   void Export(ArrowArray* out) override;
 
@@ -197,6 +205,7 @@ class StructBuilder final : public ColumnBuilder {
   // Ends a value whose children were all appended.
   void Commit() { validity_.AppendValid(); }
   void AppendNull() override;
+  void AppendAll(const ColumnBuilder& other) override;
   void Truncate(int64_t length) override;
   void Export(ArrowArray* out) override;
 
@@ -222,6 +231,7 @@ class ListBuilder final : public ColumnBuilder {
     StoreOffset();
     validity_.AppendNull();
   }
+  void AppendAll(const ColumnBuilder& other) override;
   void Truncate(int64_t length) override;
   void Export(ArrowArray* out) override;
 

@@ -52,6 +52,9 @@ class Decoder {
   virtual uint64_t unknown_field_changes() const { return 0; }
   // Takes the last value's unknown fields out of the counts: its row was taken back.
   virtual void UncountLast() {}
+  // `DropCounts` takes all counts back that came after the last `KeepCounts`.
+  virtual void KeepCounts() {}
+  virtual void DropCounts() {}
 };
 
 // `columns` has a builder per field of the codec, or null where it is known but not built; builders

@@ -215,28 +215,42 @@ JsonDecoder::Name* JsonDecoder::FindName(Object* object, std::string_view name) 
   return AddName(object, name);
 }
 
+template <typename Visit>
+void JsonDecoder::VisitNames(Object* object, const Visit& visit) {
+  for (Name& name : object->names) {
+    visit(&name);
+  }
+  for (const auto& owned : object->owned) {
+    for (const Column* column = owned.get(); column != nullptr; column = column->item.get()) {
+      if (column->object) {
+        VisitNames(column->object.get(), visit);
+      }
+    }
+  }
+}
+
 std::vector<std::pair<std::string, uint64_t>> JsonDecoder::UnknownFieldCounts() const {
   std::vector<std::pair<std::string, uint64_t>> counts;
-  const auto visit = [&counts](const auto& self, const Object& object) -> void {
-    const auto visit_column = [&](const auto& again, const Column& column) -> void {
-      if (column.object) {
-        self(self, *column.object);
-      }
-      if (column.item) {
-        again(again, *column.item);
-      }
-    };
-    for (const Name& name : object.names) {
-      if (name.count != 0) {
-        counts.emplace_back(name.path, name.count);
-      }
+  VisitNames(root_.get(), [&counts](const Name* name) {
+    if (name->count != 0) {
+      counts.emplace_back(name->path, name->count);
     }
-    for (const auto& column : object.owned) {
-      visit_column(visit_column, *column);
-    }
-  };
-  visit(visit, *root_);
+  });
   return counts;
+}
+
+void JsonDecoder::KeepCounts() {
+  if (unknown_kept_ != unknown_changes_) {
+    VisitNames(root_.get(), [](Name* name) { name->kept = name->count; });
+    unknown_kept_ = unknown_changes_;
+  }
+}
+
+void JsonDecoder::DropCounts() {
+  if (unknown_kept_ != unknown_changes_) {
+    VisitNames(root_.get(), [](Name* name) { name->count = name->kept; });
+    unknown_kept_ = ++unknown_changes_;
+  }
 }
 
 std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {

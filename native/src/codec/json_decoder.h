@@ -41,6 +41,8 @@ class JsonDecoder final : public Decoder {
   std::vector<std::pair<std::string, uint64_t>> UnknownFieldCounts() const override;
   uint64_t unknown_field_changes() const override { return unknown_changes_; }
   void UncountLast() override;
+  void KeepCounts() override;
+  void DropCounts() override;
 
  private:
   struct Column;
@@ -109,6 +111,9 @@ class JsonDecoder final : public Decoder {
   static Fit AppendDecimal(const Column& column, std::string_view text);
   static void AppendJsonText(BytesBuilder* builder, std::string_view text);
   static Name* AddName(Object* object, std::string_view name);
+  // Calls `visit` with every name of an object, and of those in its columns.
+  template <typename Visit>
+  static void VisitNames(Object* object, const Visit& visit);
   Name* FindName(Object* object, std::string_view name);
 
   const bool refuse_unknown_;
@@ -132,6 +137,7 @@ class JsonDecoder final : public Decoder {
   std::vector<Name*> unknown_met_;  // In this document; an entry per object.
   size_t unknown_names_ = 0;
   uint64_t unknown_changes_ = 0;
+  uint64_t unknown_kept_ = 0;  // Changes up to the last KeepCounts.
 };
 
 }  // namespace sabot

@@ -74,6 +74,7 @@ struct JsonDecoder::Name {
   bool known = false;
   std::string path;      // Of an unknown one.
   uint64_t count = 0;    // Of an unknown one: objects that had it.
+  uint64_t kept = 0;     // The count at the last KeepCounts.
   uint64_t object = 0;   // Number of the last object that had it.
   Name* next = nullptr;  // What came after it last time.
 };
