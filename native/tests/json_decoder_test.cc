@@ -120,6 +120,27 @@ TEST(DecodeMissingFieldsAndNullsGivesNulls) {
   EXPECT_EQ(columns.Export(), R"(null 1 null | null null "x")");
 }
 
+TEST(DecodeStringsOfEveryLengthTakesThemWhole) {
+  for (size_t size = 0; size < 100; ++size) {
+    const std::string plain(size, 'x');
+    for (const std::string& behind : {std::string(), std::string(40, ' ')}) {
+      Columns columns({MakeField("s", TypeId::kString)});
+      const auto decode = [&](const std::string& text) {
+        return columns.Decode("{\"s\":\"" + text + "\"" + behind + "}");
+      };
+      EXPECT_EQ(decode(plain), "");
+      EXPECT_EQ(decode(plain + "\\n" + plain), "");
+      EXPECT_EQ(decode(plain + "é" + plain), "");
+      EXPECT_EQ(decode(plain + "\n"), "$: malformed JSON");
+      EXPECT_EQ(decode(plain + "\xff"), "$: malformed JSON");
+      EXPECT_EQ(columns.Decode("{\"s\":\"" + plain), "$: malformed JSON");
+      const std::string once = "\"" + plain + "\"";
+      EXPECT_EQ(columns.Export(),
+                once + " \"" + plain + "\n" + plain + "\" \"" + plain + "é" + plain + "\"");
+    }
+  }
+}
+
 TEST(DecodeDuplicateKeysTakesTheLastInThePlaceOfTheFirst) {
   Columns columns(
       {MakeField("a", TypeId::kInt64),

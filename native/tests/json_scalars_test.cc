@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "testing.h"
 
@@ -108,6 +109,63 @@ TEST(UnescapeRefusesWhatIsNone) {
         "\\ud800\\u0041", "\\ud800\\ud800", "\\ud83d\\u"}) {
     EXPECT_EQ(Unescaped(escaped), "malformed");
   }
+}
+
+// What the plain readers make of `token` with `behind` after it must be what the exact ones do.
+void ExpectPlainAgrees(const std::string& token, const std::string& behind) {
+  const std::string text = token + behind;
+  // Fills its memory to the last byte, so that a sanitizer sees what reads on.
+  const std::vector<char> exact(text.begin(), text.end());
+  const char* const end = exact.data() + exact.size();
+  int64_t integer = 0;
+  if (const char* at = ReadPlainInteger(exact.data(), end, &integer); at != nullptr) {
+    EXPECT_EQ(at - exact.data(), static_cast<std::ptrdiff_t>(token.size()));
+    EXPECT_EQ(std::to_string(integer), token == "-0" ? "0" : Integer(token));
+  }
+  double number = 0;
+  if (const char* at = ReadPlainDouble(exact.data(), end, &number); at != nullptr) {
+    EXPECT_EQ(at - exact.data(), static_cast<std::ptrdiff_t>(token.size()));
+    char found[32];
+    std::snprintf(found, sizeof(found), "%.17g", number);
+    EXPECT_EQ(std::string(found), Double(token));
+  }
+}
+
+TEST(ReadPlainNumbersAgreesWithTheExactWay) {
+  const std::string digits = "90817263544536271809";
+  for (const char* behind : {"", ",", "}", " ]", ",\"name\":12345678", "\xff\x8a\x80\xba\x7f:/9"}) {
+    for (const char* sign : {"", "-"}) {
+      for (const char* leading : {"", "0", "00"}) {
+        for (size_t count = 0; count <= digits.size(); ++count) {
+          const std::string whole = sign + (leading + digits.substr(0, count));
+          ExpectPlainAgrees(whole, behind);
+          for (size_t fraction = 0; fraction <= digits.size(); ++fraction) {
+            ExpectPlainAgrees(whole + "." + digits.substr(0, fraction), behind);
+          }
+          for (const char* exponent : {"e", "E5", "e-3", ".5e1"}) {
+            ExpectPlainAgrees(whole + exponent, behind);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ReadPlainNumbersTakesTheOrdinary) {
+  const auto integer = [](std::string_view text) {
+    int64_t value = 0;
+    const char* end = ReadPlainInteger(text.data(), text.data() + text.size(), &value);
+    return end == nullptr ? "none" : std::to_string(value);
+  };
+  EXPECT_EQ(integer("0,"), "0");
+  EXPECT_EQ(integer("-12345678,"), "-12345678");
+  EXPECT_EQ(integer("123456789012345678}"), "123456789012345678");
+  EXPECT_EQ(integer("1234567890123456789"), "none");
+  EXPECT_EQ(integer("01"), "none");
+  EXPECT_EQ(integer("-"), "none");
+  EXPECT_EQ(integer("x"), "none");
+  EXPECT_EQ(integer("1.0"), "none");
+  EXPECT_EQ(integer("1e2"), "none");
 }
 
 }  // namespace

@@ -21,6 +21,8 @@ constexpr size_t kLongestUnknownName = 256;
 // The fast way compares the keys of a map pairwise; longer maps take the exact way, which hashes
 // them.
 constexpr size_t kMostKeysCompared = 32;
+// Longer strings are measured first and copied then.
+constexpr size_t kShortString = 64;
 
 template <typename T>
 bool EqualAt(const char* left, const char* right, size_t at) {
@@ -148,6 +150,13 @@ std::unique_ptr<JsonDecoder::Column> JsonDecoder::MakeColumn(const Field& field,
   column->json_text = field.json_text;
   column->depth = depth;
   column->builder = builder;
+  if (!field.json_text) {
+    column->common = field.type == TypeId::kString    ? Common::kString
+                     : field.type == TypeId::kInt64   ? Common::kInt64
+                     : field.type == TypeId::kFloat64 ? Common::kFloat64
+                     : field.type == TypeId::kBool    ? Common::kBool
+                                                      : Common::kNone;
+  }
   if (field.type == TypeId::kStruct) {
     auto* children = static_cast<StructBuilder*>(builder);
     std::vector<ColumnBuilder*> builders;
@@ -194,7 +203,7 @@ JsonDecoder::Name* JsonDecoder::AddName(Object* object, std::string_view name) {
   const bool needs_escapes = std::any_of(name.begin(), name.end(), [](char c) {
     return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20;
   });
-  added.quoted = needs_escapes ? std::string(1, '\x01') : added.name + '"';
+  added.quoted = needs_escapes ? std::string(1, '\x01') : '"' + added.name + "\":";
   added.non_ascii = std::any_of(name.begin(), name.end(),
                                 [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
   object->by_name.emplace(added.name, &added);
@@ -593,19 +602,13 @@ const char* JsonDecoder::FastObject(Object* object, const char* at) {
     ++at;
   } else {
     for (Name** guess = &object->first;;) {
-      if (Peek(at) != '"') {
-        return nullptr;
-      }
       Name* name = *guess;
-      if (name != nullptr && Stands(at + 1, name->quoted)) {
-        at += 1 + name->quoted.size();
+      if (name != nullptr && Stands(at, name->quoted)) [[likely]] {
+        at += name->quoted.size();
         has_non_ascii_ |= name->non_ascii;
       } else {
-        std::string_view key;
-        bool has_escapes;
-        at = ReadString(at, &key, &has_escapes);
-        name = at == nullptr || has_escapes ? nullptr : FindName(object, key);
-        if (name == nullptr) {
+        at = FastName(object, at, &name);
+        if (at == nullptr) {
           return nullptr;
         }
         *guess = name;
@@ -616,10 +619,6 @@ const char* JsonDecoder::FastObject(Object* object, const char* at) {
       }
       name->object = number;
       at = SkipSpace(at);
-      if (Peek(at) != ':') {
-        return nullptr;
-      }
-      at = SkipSpace(at + 1);
       if (name->column != nullptr) {
         ++filled;
         at = FastValue(*name->column, at);
@@ -657,7 +656,76 @@ const char* JsonDecoder::FastObject(Object* object, const char* at) {
   return at;
 }
 
-const char* JsonDecoder::FastValue(const Column& column, const char* at) {
+// Reads a name and the colon.
+const char* JsonDecoder::FastName(Object* object, const char* at, Name** name) {
+  std::string_view key;
+  bool has_escapes;
+  at = Peek(at) == '"' ? ReadString(at, &key, &has_escapes) : nullptr;
+  *name = at == nullptr || has_escapes ? nullptr : FindName(object, key);
+  if (*name == nullptr) {
+    return nullptr;
+  }
+  at = SkipSpace(at);
+  return Peek(at) == ':' ? at + 1 : nullptr;
+}
+
+inline const char* JsonDecoder::FastValue(const Column& column, const char* at) {
+  // The commonest kinds without detours; whatever they do not take is looked at once more.
+  const char* behind = nullptr;
+  switch (column.common) {
+    case Common::kString:
+      behind = FastString(column.As<BytesBuilder>(), at);
+      break;
+    case Common::kInt64: {
+      int64_t value;
+      behind = ReadPlainInteger(at, text_end_, &value);
+      if (behind != nullptr) {
+        column.As<FixedWidthBuilder<int64_t>>()->Append(value);
+      }
+      break;
+    }
+    case Common::kFloat64: {
+      double value;
+      behind = ReadPlainDouble(at, text_end_, &value);
+      if (behind != nullptr) {
+        column.As<FixedWidthBuilder<double>>()->Append(value);
+      }
+      break;
+    }
+    case Common::kBool:
+      if (Stands(at, "true")) {
+        column.As<BooleanBuilder>()->Append(true);
+        behind = at + 4;
+      } else if (Stands(at, "false")) {
+        column.As<BooleanBuilder>()->Append(false);
+        behind = at + 5;
+      }
+      break;
+    case Common::kNone:
+      break;
+  }
+  return behind != nullptr ? behind : FastAnyValue(column, at);
+}
+
+// A string of few bytes, without escapes: copied while its end is looked for. Null: none of these,
+// and nothing has changed.
+inline const char* JsonDecoder::FastString(BytesBuilder* builder, const char* at) {
+  if (Peek(at) != '"') {
+    return nullptr;
+  }
+  ++at;
+  const size_t size = std::min(kShortString, static_cast<size_t>(text_end_ - at) & ~size_t{15});
+  bool non_ascii = false;
+  const char* const end = CopyToSpecial(at, size, builder->Reserve(kShortString), &non_ascii);
+  if (end == nullptr || *end != '"') {
+    return nullptr;
+  }
+  has_non_ascii_ |= non_ascii;
+  builder->Commit(static_cast<size_t>(end - at));
+  return end + 1;
+}
+
+const char* JsonDecoder::FastAnyValue(const Column& column, const char* at) {
   const char first = Peek(at);
   if (first == 'n') {
     if (!Stands(at, "null")) {

@@ -51,6 +51,7 @@ class JsonDecoder final : public Decoder {
   struct Member;
   struct Known;
   enum class Fit : uint8_t;
+  enum class Common : uint8_t;
 
   std::unique_ptr<Column> MakeColumn(const Field& field, ColumnBuilder* builder,
                                      const std::string& path, int depth);
@@ -62,7 +63,10 @@ class JsonDecoder final : public Decoder {
   // what it read, or null: not ordinary.
   bool FastDocument();
   const char* FastObject(Object* object, const char* at);
+  [[gnu::noinline]] const char* FastName(Object* object, const char* at, Name** name);
   const char* FastValue(const Column& column, const char* at);
+  [[gnu::noinline]] const char* FastAnyValue(const Column& column, const char* at);
+  const char* FastString(BytesBuilder* builder, const char* at);
   const char* FastList(const Column& column, const char* at);
   const char* FastMap(const Column& column, const char* at);
   const char* FastSkip(const char* at, int depth_left);

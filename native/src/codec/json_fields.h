@@ -41,12 +41,16 @@ enum class JsonDecoder::Fit : uint8_t {
   kMalformed,    // No JSON.
 };
 
+// The kinds of columns that most values have.
+enum class JsonDecoder::Common : uint8_t { kNone, kString, kInt64, kFloat64, kBool };
+
 // How one column is read; `builder` has the class that its type implies.
 struct JsonDecoder::Column {
   TypeId type;
   TimeUnit unit;
   bool has_zone;
   bool json_text;
+  Common common = Common::kNone;
   int32_t precision;
   int32_t scale;
   int depth;  // How many containers enclose a value.
@@ -65,8 +69,8 @@ struct JsonDecoder::Column {
 // A field name that an object may have, or that was met although it should not.
 struct JsonDecoder::Name {
   std::string name;
-  // The name and the closing quote, as they stand in a document; for a name that is only ever
-  // written with escapes a byte that no document has.
+  // The name in quotes and the colon, as they mostly stand in a document; for a name that is only
+  // ever written with escapes a byte that no document has.
   std::string quoted;
   // The document is UTF-8 only if the name is, which nobody has looked at yet.
   bool non_ascii = false;

@@ -97,10 +97,6 @@ double NearestDouble(std::string_view token, const Decimal& decimal) {
   return value;
 }
 
-// Powers of ten that a double holds exactly.
-constexpr double kPowersOfTen[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                   1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                   1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 constexpr int64_t kLargestExactPower = 22;
 
 int HexValue(char c) {
@@ -157,7 +153,6 @@ NumberResult ReadDouble(const char** at, const char* end, double* out) {
   }
   const std::string_view token(begin, static_cast<size_t>(*at - begin));
   // Clinger's fast path: both factors are exact, so that one operation rounds once.
-  constexpr uint64_t kLargestExactInteger = 1ULL << 53;
   if (decimal.digits <= kMostExactDigits && decimal.mantissa <= kLargestExactInteger &&
       decimal.exponent >= -kLargestExactPower && decimal.exponent <= kLargestExactPower) {
     const auto mantissa = static_cast<double>(decimal.mantissa);
