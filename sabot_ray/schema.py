@@ -205,6 +205,71 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
+def without_notes(schema: pa.Schema) -> pa.Schema:
+    """Return the schema without the metadata that says nothing about how values are read."""
+    return pa.schema([_without_notes(field) for field in schema])
+
+
+def _without_notes(field: pa.Field[Any]) -> pa.Field[Any]:
+    arrow_type: Any = field.type
+    if pa.types.is_struct(arrow_type):
+        arrow_type = pa.struct([_without_notes(inner) for inner in arrow_type])
+    elif pa.types.is_list(arrow_type):
+        arrow_type = pa.list_(_without_notes(arrow_type.value_field))
+    elif pa.types.is_map(arrow_type):
+        arrow_type = pa.map_(arrow_type.key_field, _without_notes(arrow_type.item_field))
+    metadata = JSON_TEXT_METADATA if is_json_text(field) else None
+    return pa.field(field.name, arrow_type, field.nullable, metadata)
+
+
+def differences(one: pa.Schema, other: pa.Schema, names: tuple[str, str]) -> list[str]:
+    """Say how two schemas differ, field by field.
+
+    Args:
+        one: A schema.
+        other: Another one.
+        names: What they are called.
+
+    Returns:
+        A line for each difference; none if there is none.
+    """
+    return _differences("$", list(without_notes(one)), list(without_notes(other)), names)
+
+
+def _differences(
+    path: str, one: list[pa.Field[Any]], other: list[pa.Field[Any]], names: tuple[str, str]
+) -> list[str]:
+    found = []
+    ours, theirs = ({field.name: field for field in fields} for fields in (one, other))
+    for name in {**ours, **theirs}:
+        step = path + path_step(name)
+        mine, its = ours.get(name), theirs.get(name)
+        if mine is None or its is None:
+            found.append(
+                f"{step}: {_type_of(mine)} in the {names[0]} schema, {_type_of(its)} in the "
+                f"{names[1]} one"
+            )
+        elif pa.types.is_struct(mine.type) and pa.types.is_struct(its.type):
+            found += _differences(step, list(mine.type), list(its.type), names)
+        elif not mine.equals(its, check_metadata=True):
+            found.append(
+                f"{step}: {_type_of(mine)} in the {names[0]} schema, {_type_of(its)} in the "
+                f"{names[1]} one"
+            )
+    if not found and list(ours) != list(theirs):
+        found.append(
+            f"{path}: the order is {', '.join(ours)} in the {names[0]} schema, "
+            f"{', '.join(theirs)} in the {names[1]} one"
+        )
+    return found
+
+
+def _type_of(field: pa.Field[Any] | None) -> str:
+    if field is None:
+        return "absent"
+    return f"JSON text ({field.type})" if is_json_text(field) else str(field.type)
+
+
 def _check_unique(names: Iterable[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -19,6 +19,7 @@ from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig, check_setting_names
 from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.options import (
+    INFER,
     check_number,
     check_seconds,
     check_source_options,
@@ -40,7 +41,7 @@ from sabot_ray.runtime.operators import (
     needed_columns,
     output_schema,
 )
-from sabot_ray.runtime.plan import SourceOptions, resolve_codecs, source_schema
+from sabot_ray.runtime.plan import SourceOptions, stream_schema
 from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import BatchRef, StreamRun
 from sabot_ray.schema import (
@@ -90,7 +91,7 @@ class Stream:
         *,
         use_cpp: bool = True,
         backend: Literal["native", "aiokafka", "auto"] | None = None,
-        schema: pa.Schema | Mapping[str, pa.DataType | str] | None = None,
+        schema: pa.Schema | Mapping[str, pa.DataType | str] | Literal["infer"] | None = None,
         start: Start | None = None,
         end: End = None,
         partitions: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -127,8 +128,11 @@ class Stream:
             use_cpp: Whether to use the native backend where it loads; else aiokafka runs, with the
                 same results.
             backend: The same choice by name; a named backend is never replaced.
-            schema: The value columns of JSON: a schema, or name -> type. Default: inferred once,
-                when the stream starts, from a sample of every partition, and then fixed.
+            schema: The value columns of JSON: a schema, or name -> type. Default: the one that the
+                group has kept with its progress; where there is none, it is inferred once, when the
+                stream starts, from a sample of every partition, and then fixed. ``"infer"`` infers
+                it whatever is kept, also that of the keys. A declared schema that is not the kept
+                one is an error.
             start: ``"committed"`` (default with a group; where nothing is committed,
                 ``auto_offset_reset``), ``"earliest"`` (default without), ``"latest"``, an offset, a
                 `datetime` (naive is UTC: the first record that is not older), or ``{topic:
@@ -182,8 +186,6 @@ class Stream:
             raise ConfigError(f"option '{name}' is not available yet")
         options = inspect.signature(cls.from_kafka).parameters.keys() - {"kafka_settings"}
         check_setting_names(kafka_settings, options)
-        if isinstance(schema, str) and schema == "infer":
-            raise ConfigError("schema='infer' is not available yet; without one it is inferred")
         if isinstance(bootstrap_servers, KafkaConfig):
             config = bootstrap_servers.with_settings(**kafka_settings)
         else:
@@ -239,6 +241,7 @@ class Stream:
                 backend=chosen,
                 codec=checked_codec(codec_type, schema, unknown_fields),
                 key_codec=checked_key_codec(key_codec),
+                infers_anew=schema == INFER,
                 start=start,
                 end=end,
                 batch_size=min(batch_size, config.get("max.poll.records", batch_size)),
@@ -274,12 +277,12 @@ class Stream:
         return self._options.backend
 
     def schema(self) -> pa.Schema | None:
-        """Return the schema of the batches; it may connect, to infer the schema.
+        """Return the schema of the batches; it connects where it is not declared, or may be kept.
 
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        schema = source_schema(self._options, resolve_codecs(self._options))
+        schema = stream_schema(self._options)
         needed_columns(self._operators, schema)
         return output_schema(self._operators, schema)
 

@@ -19,6 +19,19 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}[{self.partition}]"
 
 
+class OffsetAndMetadata(NamedTuple):
+    """What a group has committed of a partition.
+
+    Attributes:
+        offset: The next offset to read.
+        metadata: A text that whoever committed has put beside it; other programs may mean anything
+            by it.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
 @dataclass(frozen=True)
 class Watermarks:
     """The bounds of a partition's log.

@@ -145,7 +145,9 @@ def _look(connection: Connection, group: str, topic: str | None) -> _Snapshot:
         if topic is None:
             committed = client.committed_topics(group)
         else:
-            committed = {topic: client.committed(group, topic, client.partitions(topic))}
+            wanted = [TopicPartition(topic, number) for number in client.partitions(topic)]
+            of_topic = client.committed(group, wanted)
+            committed = {topic: {number: c.offset for (_, number), c in of_topic.items()}}
         found = {}
         for name, offsets in committed.items():
             # Commits outlive partitions only where a topic was made anew with fewer of them.

@@ -33,7 +33,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from sabot_ray.errors import AuthenticationFailed, BrokerUnavailable, KafkaError
 from sabot_ray.kafka.aiokafka_errors import from_code, kafka_error
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.types import Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
@@ -348,18 +348,27 @@ def _leader(leaders: Mapping[int, Address | None], topic: str, partition: int) -
 
 
 async def committed_offsets(
-    coordinator: AIOKafkaConnection, group_id: str, topic: str, partitions: Iterable[int]
-) -> dict[int, int]:
-    """Ask a group's coordinator for committed offsets; partitions without one are left out.
+    coordinator: AIOKafkaConnection, group_id: str, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Ask a group's coordinator what is committed; partitions without anything are left out.
 
     Raises:
         KafkaError: The coordinator refuses.
     """
-    answer = await coordinator.send(OffsetFetchRequest(group_id, [(topic, list(partitions))]))
-    codes = [answer.error_code, *(code for _, _, _, code in answer.topics[0][1])]
+    wanted: dict[str, list[int]] = {}
+    for topic, number in partitions:
+        wanted.setdefault(topic, []).append(number)
+    answer = await coordinator.send(OffsetFetchRequest(group_id, list(wanted.items())))
+    codes = [answer.error_code, *(entry[3] for _, entries in answer.topics for entry in entries)]
     for code in filter(None, codes):
-        raise from_code(code, f"group '{group_id}' topic '{topic}': committed offsets")
-    return {partition: offset for partition, offset, *_ in answer.topics[0][1] if offset >= 0}
+        raise from_code(code, f"group '{group_id}': committed offsets")
+    return {
+        # confluent-kafka commits the NUL character that ends a text in C, too.
+        TopicPartition(topic, number): OffsetAndMetadata(offset, (metadata or "").rstrip("\0"))
+        for topic, entries in answer.topics
+        for number, offset, metadata, _ in entries
+        if offset >= 0
+    }
 
 
 async def leave_group(brokers: Brokers, group_id: str, member_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sabot_ray.errors import BrokerUnavailable, KafkaError
@@ -12,7 +12,7 @@ from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
-from sabot_ray.types import TopicPartition, Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 T = TypeVar("T")
 
@@ -74,15 +74,17 @@ class AiokafkaClusterClient:
         what = f"topic '{topic}': offsets at a time"
         return self._ask(what, lambda: self._brokers.offsets_at(topic, times_ms))
 
-    def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    def committed(
+        self, group_id: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
         """See `ClusterClient.committed`."""
 
-        async def question() -> dict[int, int]:
+        async def question() -> dict[TopicPartition, OffsetAndMetadata]:
             coordinator = await self._brokers.coordinator(group_id)
             async with self._brokers.connected(coordinator) as connection:
-                return await committed_offsets(connection, group_id, topic, partitions)
+                return await committed_offsets(connection, group_id, partitions)
 
-        return self._ask(f"group '{group_id}' topic '{topic}': committed offsets", question)
+        return self._ask(f"group '{group_id}': committed offsets", question)
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""

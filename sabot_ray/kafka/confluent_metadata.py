@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -24,7 +24,7 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
-from sabot_ray.types import TopicPartition, Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 #: How often to look for errors while the first answer is awaited, in seconds.
 _LOOK_EVERY_S = 2.0
@@ -194,18 +194,20 @@ class ConfluentClusterClient:
                 raise kafka_error(entry.error, what)
         return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in answer}
 
-    def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    def committed(
+        self, group_id: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
         """See `ClusterClient.committed`."""
         consumer = self._new_consumer(group_id)
-        wanted = [confluent_kafka.TopicPartition(topic, partition) for partition in partitions]
-        what = f"group '{group_id}' topic '{topic}': committed offsets"
+        wanted = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
+        what = f"group '{group_id}': committed offsets"
         try:
             answer = consumer.committed(wanted, timeout=METADATA_TIMEOUT_S)
         except KafkaException as error:
             raise self._unavailable(what, error.args[0]) from None
         finally:
             consumer.close()
-        return {p.partition: offset for p, offset in committed_offsets(answer, what).items()}
+        return committed_offsets(answer, what)
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""
@@ -231,8 +233,8 @@ class ConfluentClusterClient:
         except KafkaException as error:
             raise self._unavailable(what, error.args[0]) from None
         found: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        for partition, offset in committed_offsets(answer, what).items():
-            found[partition.topic][partition.partition] = offset
+        for (topic, partition), committed in committed_offsets(answer, what).items():
+            found[topic][partition] = committed.offset
         return dict(sorted(found.items()))
 
     def create_topic(self, topic: str, partitions: int) -> None:
@@ -314,13 +316,15 @@ class ConfluentClusterClient:
 
 def committed_offsets(
     answer: Sequence[confluent_kafka.TopicPartition], what: str
-) -> dict[TopicPartition, int]:
-    """Return the committed offsets in an answer of ``Consumer.committed``."""
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return what is committed, of an answer of ``Consumer.committed``."""
     for entry in answer:
         if entry.error is not None:
             raise kafka_error(entry.error, what)
     return {
-        TopicPartition(entry.topic, entry.partition): entry.offset
+        TopicPartition(entry.topic, entry.partition): OffsetAndMetadata(
+            entry.offset, entry.metadata or ""
+        )
         for entry in answer
         if entry.offset >= 0
     }

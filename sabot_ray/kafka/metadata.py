@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from sabot_ray.errors import BrokerUnavailable, ConfigError, DataLoss
-from sabot_ray.types import TopicPartition, Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 logger = logging.getLogger("sabot_ray.kafka")
 
@@ -50,8 +50,10 @@ class ClusterClient(Protocol):
     def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
         """Return the bounds of each partition's log, under the configuration's isolation level."""
 
-    def committed(self, group_id: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-        """Return a group's committed offsets, without the partitions that have none."""
+    def committed(
+        self, group_id: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Return what a group has committed, without the partitions of which it has nothing."""
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """Return the leader's node id of every partition, by topic; None where there is none now.

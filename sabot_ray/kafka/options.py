@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import pyarrow as pa
 
@@ -16,13 +16,16 @@ from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.metadata import Start
 from sabot_ray.schema import check_value_schema
 
+#: What ``schema=`` says to infer one, whatever is kept or known.
+INFER: Final = "infer"
+
 _CODECS: Final = ("json", "string", "bytes")
 _CODECS_TO_COME: Final = ("avro", "protobuf", "json_schema", "msgpack", "arrow")
 
 
 def checked_codec(
     codec_type: object,
-    schema: pa.Schema | Mapping[str, pa.DataType | str] | None,
+    schema: pa.Schema | Mapping[str, pa.DataType | str] | Literal["infer"] | None,
     unknown_fields: UnknownFields,
 ) -> Codec | None:
     """Return the codec of the values; None: JSON, whose schema is not declared.
@@ -32,7 +35,7 @@ def checked_codec(
     """
     codec = _codec("codec_type", codec_type)
     if codec is None:
-        if schema is None:
+        if schema is None or schema == INFER:
             return None
         return JsonCodec(check_value_schema(schema), unknown_fields)
     if schema is not None:

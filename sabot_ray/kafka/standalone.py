@@ -27,6 +27,7 @@ from sabot_ray.kafka.options import (
 )
 from sabot_ray.kafka.source import SourceClient, SourceSpec
 from sabot_ray.schema import check_columns, empty_batch, metadata_fields
+from sabot_ray.types import TopicPartition
 
 #: How long one call lasts at most in the thread that `StandaloneSource.get_next_batch` waits for.
 _ASYNC_POLL_S: Final = 0.5
@@ -256,12 +257,14 @@ def _resolve(
     client = connect_cluster(config)
     try:
         partition = _only_partition(topic, client.partitions(topic), partition_id)
+        wanted = [TopicPartition(topic, partition)] if group_id else []
+        committed = client.committed(group_id, wanted) if group_id else {}
         ranges = resolve_ranges(
             topic,
             client.watermarks(topic, [partition]),
             start=start,
             end=end,
-            committed=client.committed(group_id, topic, [partition]) if group_id else {},
+            committed={number: found.offset for (_, number), found in committed.items()},
             auto_offset_reset=config.get("auto.offset.reset", "earliest"),
             offsets_at=client.offsets_at,
         )

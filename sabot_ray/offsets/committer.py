@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 
 from sabot_ray.errors import CommitFailed
-from sabot_ray.offsets.store import Offsets, OffsetStore
-from sabot_ray.types import TopicPartition
+from sabot_ray.offsets.store import OffsetStore
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 
 logger = logging.getLogger("sabot_ray.offsets")
 
+#: Kafka's code of metadata beyond the brokers' limit.
+_METADATA_TOO_LARGE = 12
 #: Longest time that one attempt to commit may take, in seconds.
 ATTEMPT_TIMEOUT_S = 5.0
 
@@ -25,14 +28,21 @@ class Committer:
     Args:
         store: Where to commit.
         interval_s: Time between commits; None commits on `flush` only.
-        stored: What the store holds already.
+        stored: The offsets that the store holds already.
+        metadata: What is stored beside each offset, until `keep` gives another text.
     """
 
     def __init__(
-        self, store: OffsetStore, interval_s: float | None, *, stored: Offsets | None = None
+        self,
+        store: OffsetStore,
+        interval_s: float | None,
+        *,
+        stored: Mapping[TopicPartition, int] | None = None,
+        metadata: str = "",
     ) -> None:
         self._store = store
         self._interval_s = interval_s
+        self._metadata = metadata
         self._staged: dict[TopicPartition, int] = {}
         self._staging = threading.Lock()
         self._stored: dict[TopicPartition, int] = dict(stored or {})
@@ -50,7 +60,11 @@ class Committer:
         """The offsets that the store holds, as far as this committer knows."""
         return dict(self._stored)
 
-    def stage(self, offsets: Offsets) -> None:
+    def keep(self, metadata: str) -> None:
+        """Store this text beside each offset from the next commit on."""
+        self._metadata = metadata
+
+    def stage(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Offer offsets for the next commit; they replace lower ones. Callable from any thread."""
         with self._staging:
             # Whoever acknowledged later may come here first: an offset never goes back.
@@ -97,10 +111,27 @@ class Committer:
         try:
             due = {p: o for p, o in self._staged.items() if self._stored.get(p) != o}
             if due:
-                self._store.commit(due, timeout_s=min(timeout_s, ATTEMPT_TIMEOUT_S))
+                self._commit_offsets(due, min(timeout_s, ATTEMPT_TIMEOUT_S))
                 self._stored.update(due)
         finally:
             self._committing.release()
+
+    def _commit_offsets(self, due: Mapping[TopicPartition, int], timeout_s: float) -> None:
+        metadata = self._metadata
+        try:
+            self._store.commit(_with_metadata(due, metadata), timeout_s=timeout_s)
+        except CommitFailed as error:
+            if error.code != _METADATA_TOO_LARGE or not metadata:
+                raise
+            logger.warning(
+                "%s: the brokers' offset.metadata.max.bytes is below the %d bytes that keep the "
+                "schema beside the offsets, so it is not kept: after a restart it is inferred "
+                "anew; declare it with schema=, or raise the limit",
+                error,
+                len(metadata),
+            )
+            self._metadata = ""
+            self._store.commit(_with_metadata(due, ""), timeout_s=timeout_s)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
@@ -112,3 +143,9 @@ class Committer:
                     continue
                 self._failure = error
                 return
+
+
+def _with_metadata(
+    offsets: Mapping[TopicPartition, int], metadata: str
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {partition: OffsetAndMetadata(o, metadata) for partition, o in offsets.items()}

@@ -38,9 +38,10 @@ from sabot_ray.offsets.store import (
     Offsets,
     describe_group,
     not_joined,
+    offset_of,
     taken_over,
 )
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 
 logger = logging.getLogger("sabot_ray.offsets")
 
@@ -95,7 +96,7 @@ class KafkaGroupStore:
         self._request: tuple[int, list[confluent_kafka.TopicPartition]] | None = None
         self._answered: tuple[int, confluent_kafka.KafkaError | None] = (0, None)
         # What the group holds as far as this owner knows; None before the first look.
-        self._committed: dict[TopicPartition, int] | None = None
+        self._committed: dict[TopicPartition, OffsetAndMetadata] | None = None
         # Set in the member's thread; any thread may look.
         self._assigned = False
         # The member's thread only:
@@ -129,8 +130,8 @@ class KafkaGroupStore:
         if not offsets:
             return
         wanted = [
-            confluent_kafka.TopicPartition(partition.topic, partition.partition, offset)
-            for partition, offset in offsets.items()
+            confluent_kafka.TopicPartition(*partition, committed.offset, committed.metadata)
+            for partition, committed in offsets.items()
         ]
         with self._changed:
             self._requested += 1
@@ -303,12 +304,14 @@ class KafkaGroupStore:
             raise
         return members
 
-    def _check_committed(self, found: dict[TopicPartition, int]) -> None:
+    def _check_committed(self, found: Offsets) -> None:
         """Fail if somebody else has committed: he was the owner while this one was away."""
         known = self._committed or {}
         for partition in found.keys() | known.keys():
-            offset = found.get(partition)
-            if offset != known.get(partition) and offset not in self._attempted.get(partition, ()):
+            offset = offset_of(found.get(partition))
+            if offset != offset_of(known.get(partition)) and offset not in self._attempted.get(
+                partition, ()
+            ):
                 self._fail(self._fenced("the committed offsets moved while it was cut off"))
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
@@ -341,7 +344,9 @@ class KafkaGroupStore:
         with self._changed:
             if refused is None and self._committed is not None:
                 for entry in partitions:
-                    self._committed[_partition(entry)] = entry.offset
+                    self._committed[_partition(entry)] = OffsetAndMetadata(
+                        entry.offset, entry.metadata or ""
+                    )
                     self._attempted.pop(_partition(entry), None)
             self._answered, self._in_flight = (self._in_flight, refused), 0
             self._changed.notify_all()
@@ -380,7 +385,7 @@ class KafkaGroupStore:
 
     def _look_up(
         self, consumer: confluent_kafka.Consumer, timeout_s: float
-    ) -> dict[TopicPartition, int]:
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
         # Partitions that were added on the way, too.
         known = self._partitions | (self._committed or {}).keys() | self._attempted.keys()
         wanted = [confluent_kafka.TopicPartition(*partition) for partition in sorted(known)]

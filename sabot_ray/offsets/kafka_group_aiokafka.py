@@ -46,9 +46,10 @@ from sabot_ray.offsets.store import (
     Offsets,
     describe_group,
     not_joined,
+    offset_of,
     taken_over,
 )
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 
 _MAX_BACKOFF_S: Final = 1.0
 _BROKERS_RETENTION: Final = -1
@@ -103,7 +104,7 @@ class AiokafkaGroupStore:
         self._member_id = ""
         self._generation = -1
         # What the group holds as far as this owner knows; None before the first look.
-        self._committed: dict[TopicPartition, int] | None = None
+        self._committed: dict[TopicPartition, OffsetAndMetadata] | None = None
         # Commits that were not answered: any of them may have been stored.
         self._unanswered: dict[TopicPartition, set[int]] = {}
 
@@ -148,7 +149,7 @@ class AiokafkaGroupStore:
         if self._failure is None and self._member_id:
             await leave_group(self._brokers, self._group_id, self._member_id)
 
-    async def _acquire(self) -> dict[TopicPartition, int]:
+    async def _acquire(self) -> dict[TopicPartition, OffsetAndMetadata]:
         self._task = asyncio.create_task(self._run())
         await self._membership()
         assert self._committed is not None
@@ -166,8 +167,8 @@ class AiokafkaGroupStore:
         try:
             async with asyncio.timeout(timeout_s):
                 coordinator = await self._membership()
-                for partition, offset in offsets.items():
-                    self._unanswered.setdefault(partition, set()).add(offset)
+                for partition, committed in offsets.items():
+                    self._unanswered.setdefault(partition, set()).add(committed.offset)
                 code = await self._ask_to_commit(coordinator, offsets)
                 if code in _JOIN_AGAIN:
                     self._refused.set()
@@ -190,8 +191,8 @@ class AiokafkaGroupStore:
     async def _ask_to_commit(self, coordinator: AIOKafkaConnection, offsets: Offsets) -> int:
         """Commit, and return the first error's code, 0 if there is none."""
         wanted: dict[str, list[tuple[int, int, str]]] = {}
-        for (topic, number), offset in offsets.items():
-            wanted.setdefault(topic, []).append((number, offset, ""))
+        for (topic, number), committed in offsets.items():
+            wanted.setdefault(topic, []).append((number, *committed))
         answer = await coordinator.send(
             OffsetCommitRequest(
                 self._group_id,
@@ -209,7 +210,7 @@ class AiokafkaGroupStore:
         }
         for partition, code in codes.items():
             if code:
-                self._unanswered.get(partition, set()).discard(offsets[partition])
+                self._unanswered.get(partition, set()).discard(offsets[partition].offset)
             else:
                 # Commits of one connection are carried out in turn: earlier ones are overwritten.
                 self._unanswered.pop(partition, None)
@@ -273,17 +274,14 @@ class AiokafkaGroupStore:
             raise self._shared(f"partitions {numbers} are assigned to another consumer")
         # Partitions that were added on the way, too.
         kept = self._partitions | (self._committed or {}).keys() | self._unanswered.keys()
-        committed = {
-            TopicPartition(topic, number): offset
-            for topic, numbers in _by_topic(kept).items()
-            for number, offset in (
-                await committed_offsets(connection, self._group_id, topic, numbers)
-            ).items()
-        }
+        committed = await committed_offsets(connection, self._group_id, sorted(kept))
         if self._committed is not None:
             for partition in kept:
-                known = {self._committed.get(partition), *self._unanswered.get(partition, ())}
-                if committed.get(partition) not in known:
+                known = {
+                    offset_of(self._committed.get(partition)),
+                    *self._unanswered.get(partition, ()),
+                }
+                if offset_of(committed.get(partition)) not in known:
                     raise self._fenced("the committed offsets moved while it was away")
         self._committed = committed
         self._unanswered.clear()

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from sabot_ray.errors import BrokerUnavailable, Fenced
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 
-Offsets = Mapping[TopicPartition, int]
+Offsets = Mapping[TopicPartition, OffsetAndMetadata]
 
 #: Longest time to wait for the group's coordinator when joining, in seconds.
 JOIN_TIMEOUT_S: Final = 25.0
@@ -19,8 +19,8 @@ LEAVE_TIMEOUT_S: Final = 1.0
 class OffsetStore(Protocol):
     """Keeps the committed offsets of one stream, and refuses an owner that was replaced.
 
-    A committed offset is the next offset to read. One driver at a time owns the stream; the newest
-    wins.
+    A committed offset is the next offset to read; the metadata beside it is kept as it is given.
+    One driver at a time owns the stream; the newest wins.
     """
 
     @property
@@ -32,7 +32,7 @@ class OffsetStore(Protocol):
         """
 
     def acquire(self) -> Offsets:
-        """Become the owner, which fences the former one, and return the committed offsets.
+        """Become the owner, which fences the former one, and return what is committed.
 
         Partitions for which nothing is committed are left out.
 
@@ -55,6 +55,11 @@ class OffsetStore(Protocol):
 
     def close(self) -> None:
         """Give up the ownership, so that another stream may take part at once. Idempotent."""
+
+
+def offset_of(committed: OffsetAndMetadata | None) -> int | None:
+    """Return the offset of what is committed; None of nothing."""
+    return None if committed is None else committed.offset
 
 
 def describe_group(group_id: str, partitions: Collection[TopicPartition]) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from sabot_ray.codecs.codec import Codec, UnknownFields
-from sabot_ray.codecs.inference import infer_schema
-from sabot_ray.codecs.json import JsonCodec
-from sabot_ray.errors import ConfigError, UnknownTopicOrPartition
+from sabot_ray.errors import BrokerUnavailable, ConfigError, UnknownTopicOrPartition
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import (
@@ -23,14 +21,19 @@ from sabot_ray.kafka.metadata import (
     Start,
     resolve_ranges,
 )
-from sabot_ray.kafka.sampling import sample_records
 from sabot_ray.kafka.source import Backend, SourceSpec
 from sabot_ray.offsets import open_kafka_group
-from sabot_ray.offsets.store import OffsetStore
+from sabot_ray.offsets.kept_schema import KeptSchema
+from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
 from sabot_ray.runtime.reader import ReaderPlan
-from sabot_ray.schema import RESCUED_COLUMN, metadata_fields
-from sabot_ray.types import TopicPartition, Watermarks
+from sabot_ray.runtime.schemas import (
+    Codecs,
+    declared_codecs,
+    resolve_codecs,
+    watermarks_of,
+)
+from sabot_ray.types import TopicPartition
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,9 @@ class SourceOptions:
     group_id: str | None
     stream_id: str | None
     backend: Backend
-    codec: Codec | None  # None: JSON whose schema is inferred, as the next one.
+    codec: Codec | None  # None: JSON whose schema is kept or inferred, as the next one.
     key_codec: Codec | None
+    infers_anew: bool
     start: Start
     end: End
     batch_size: int
@@ -77,6 +81,7 @@ class RunPlan:
         ranges: What to read, as integers.
         store: Where progress is kept, owned by this run; None if it keeps none.
         committed: The committed offsets at the start.
+        codecs: How records are decoded.
         schema: The schema of the batches; None behind a ``map``.
     """
 
@@ -84,30 +89,20 @@ class RunPlan:
     ranges: Mapping[TopicPartition, OffsetRange]
     store: OffsetStore | None
     committed: Mapping[TopicPartition, int]
+    codecs: Codecs
     schema: pa.Schema | None
 
 
-class Codecs(NamedTuple):
-    """How a stream's records are decoded: their schemas are known."""
-
-    values: Codec
-    keys: Codec
-
-
-def source_schema(options: SourceOptions, codecs: Codecs) -> pa.Schema:
-    """Return the columns that a stream begins with: the value's, then the metadata columns."""
-    metadata = metadata_fields(codecs.keys.key_type)
-    return pa.schema([*codecs.values.columns, *(metadata[name] for name in options.metadata)])
-
-
-def resolve_codecs(options: SourceOptions) -> Codecs:
-    """Return the codecs; a schema that is not declared is inferred from the topics now."""
-    declared = _declared(options)
-    if declared is not None:
-        return declared
+def stream_schema(options: SourceOptions) -> pa.Schema:
+    """Return the columns that a stream begins with; what is not declared is looked up now."""
+    declared = declared_codecs(options)
+    if declared is not None and options.group_id is None:
+        return declared.source_schema(options.metadata)
     with connected(options.config) as client:
-        partitions = read_partitions(options, existing_partitions(options, client))
-        return _infer(options, client, _watermarks(client, partitions))
+        existing = existing_partitions(options, client)
+        kept = _kept_schema(_committed(options, client, existing))
+        codecs = resolve_codecs(options, client, read_partitions(options, existing), kept)
+        return codecs.source_schema(options.metadata)
 
 
 def existing_partitions(options: SourceOptions, client: ClusterClient) -> list[TopicPartition]:
@@ -149,16 +144,6 @@ def read_partitions(options: SourceOptions, existing: list[TopicPartition]) -> l
     return sorted(chosen)
 
 
-def _watermarks(
-    client: ClusterClient, partitions: Iterable[TopicPartition]
-) -> dict[str, dict[int, Watermarks]]:
-    """Return the bounds of the logs, by topic."""
-    wanted: dict[str, list[int]] = {}
-    for topic, number in partitions:
-        wanted.setdefault(topic, []).append(number)
-    return {topic: client.watermarks(topic, numbers) for topic, numbers in wanted.items()}
-
-
 def prepare(
     options: SourceOptions,
     operators: Sequence[Operator],
@@ -175,68 +160,93 @@ def prepare(
         counts_only: Whether only row numbers are wanted.
 
     Raises:
-        ConfigError: The operators do not fit the schema, or there is nothing to infer one from.
+        ConfigError: The operators do not fit the schema, it is declared and differs from the kept
+            one, or there is nothing to infer one from.
         KafkaError: The brokers cannot be reached, or refuse.
         DataLoss: The start is not in the log any more.
     """
-    store: OffsetStore | None = None
     with connected(options.config) as client, contextlib.ExitStack() as undo:
         existing = existing_partitions(options, client)
         partitions = read_partitions(options, existing)
+        committed = _committed(options, client, existing)
+        kept = _kept_schema(committed)
         # Before the group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
-        codecs = _declared(options) or _infer(options, client, _watermarks(client, partitions))
-        schema = source_schema(options, codecs)
-        columns = needed_columns(operators, schema)
-        if counts_only and not operators:
-            # Nothing looks at a column, and this one costs next to nothing.
-            columns = ("_kafka_offset",)
-        committed: Mapping[TopicPartition, int] = {}
+        codecs = resolve_codecs(options, client, partitions, kept)
+        needed_columns(operators, codecs.source_schema(options.metadata))
+        store: OffsetStore | None = None
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id
             store = open_kafka_group(options.config, options.group_id, stream_id, existing)
             undo.callback(store.close)
             committed = store.acquire()
-        elif options.start == "committed" and options.group_id is not None:
-            committed = _committed(client, options.group_id, partitions)
+            if _kept_schema(committed) != kept:
+                # The former owner's last words.
+                kept = _kept_schema(committed)
+                codecs = resolve_codecs(options, client, partitions, kept)
         ranges = {}
-        for topic, watermarks in _watermarks(client, partitions).items():
+        for topic, watermarks in watermarks_of(client, partitions).items():
             resolved = resolve_ranges(
                 topic,
                 watermarks,
                 start=options.start,
                 end=options.end,
-                committed={p: offset for (t, p), offset in committed.items() if t == topic},
+                committed={p: found.offset for (t, p), found in committed.items() if t == topic},
                 auto_offset_reset=options.config.get("auto.offset.reset", "earliest"),
                 offsets_at=client.offsets_at,
             )
             ranges.update({TopicPartition(topic, p): wanted for p, wanted in resolved.items()})
         plan = RunPlan(
-            ReaderPlan(
-                options.backend,
-                _spec(options, codecs, columns),
-                tuple(operators),
-                options.batch_size,
-                counts_only,
-            ),
+            reader_plan(options, operators, codecs, counts_only=counts_only),
             ranges,
             store,
-            committed,
-            output_schema(operators, schema),
+            {partition: found.offset for partition, found in committed.items()},
+            codecs,
+            output_schema(operators, codecs.source_schema(options.metadata)),
         )
         undo.pop_all()
         return plan
 
 
 def _committed(
-    client: ClusterClient, group_id: str, partitions: Sequence[TopicPartition]
-) -> dict[TopicPartition, int]:
-    found = {}
-    for topic in dict.fromkeys(topic for topic, _ in partitions):
-        numbers = [number for name, number in partitions if name == topic]
-        offsets = client.committed(group_id, topic, numbers)
-        found.update({TopicPartition(topic, p): offset for p, offset in offsets.items()})
-    return found
+    options: SourceOptions, client: ClusterClient, partitions: Sequence[TopicPartition]
+) -> Offsets:
+    if options.group_id is None:
+        return {}
+    try:
+        return client.committed(options.group_id, partitions)
+    except BrokerUnavailable:
+        # At a cluster's first group Kafka makes its topic of offsets, which may take its time.
+        return client.committed(options.group_id, partitions)
+
+
+def _kept_schema(committed: Offsets) -> KeptSchema | None:
+    return KeptSchema.newest(committed[partition].metadata for partition in sorted(committed))
+
+
+def reader_plan(
+    options: SourceOptions,
+    operators: Sequence[Operator],
+    codecs: Codecs,
+    *,
+    counts_only: bool = False,
+) -> ReaderPlan:
+    """Return what every reader executes.
+
+    Raises:
+        ConfigError: The operators do not fit the schema.
+    """
+    columns = needed_columns(operators, codecs.source_schema(options.metadata))
+    if counts_only and not operators:
+        # Nothing looks at a column, and this one costs next to nothing.
+        columns = ("_kafka_offset",)
+    return ReaderPlan(
+        options.backend,
+        _spec(options, codecs, columns),
+        tuple(operators),
+        options.batch_size,
+        counts_only,
+    )
 
 
 def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> SourceSpec:
@@ -254,36 +264,6 @@ def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> S
         prefetch_bytes=options.memory_per_reader // 2,
         key_codec=codecs.keys,
         decode_threads=options.decode_threads,
-    )
-
-
-def _declared(options: SourceOptions) -> Codecs | None:
-    """Return the codecs, if none of their schemas has to be inferred."""
-    if options.codec is None or options.key_codec is None:
-        return None
-    return Codecs(options.codec, options.key_codec)
-
-
-def _infer(
-    options: SourceOptions,
-    client: ClusterClient,
-    watermarks: Mapping[str, Mapping[int, Watermarks]],
-) -> Codecs:
-    """Return the codecs; a sample of the topics gives the schemas that are not declared."""
-    sampled = sample_records(
-        client,
-        options.source_name,
-        watermarks,
-        options.sample_records,
-        remedy="schema" if options.codec is None else "key_codec",
-    )
-    values = (record.value for record in sampled)
-    # Beside the column of unknown fields there is none of the same name.
-    without = {RESCUED_COLUMN} if options.unknown_fields == "rescue" else ()
-    return Codecs(
-        options.codec or JsonCodec(infer_schema(values, without=without), options.unknown_fields),
-        options.key_codec
-        or JsonCodec(infer_schema((record.key for record in sampled), "key_codec")),
     )
 
 

@@ -33,6 +33,7 @@ from sabot_ray.runtime.discovery import PartitionDiscovery
 from sabot_ray.runtime.plan import RunPlan, SourceOptions
 from sabot_ray.runtime.progress import RunProgress
 from sabot_ray.runtime.reader import read_inline
+from sabot_ray.runtime.schemas import commit_metadata
 from sabot_ray.runtime.signals import StopSignals
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
 from sabot_ray.types import TopicPartition
@@ -143,7 +144,10 @@ class StreamRun:
         if plan.store is not None:
             interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
             self._committer = Committer(
-                plan.store, interval_s if self._auto_commit else None, stored=plan.committed
+                plan.store,
+                interval_s if self._auto_commit else None,
+                stored=plan.committed,
+                metadata=commit_metadata(options, plan.codecs.kept),
             )
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
 from sabot_ray.testing import Record
-from sabot_ray.types import Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 from tests.kafka.reading import delete_records, number
 from tests.servers import free_ports
 
@@ -69,13 +69,21 @@ def test_committed_leaves_out_what_was_never_committed(broker, make_topic, conne
     topic = make_topic(partitions=3)
     group = f"{topic}-group"
     client = connect(broker.bootstrap_servers)
-    assert client.committed(group, topic, [0, 1, 2]) == {}
+    partitions = [TopicPartition(topic, number) for number in range(3)]
+    assert client.committed(group, partitions) == {}
     consumer = confluent_kafka.Consumer(
         {"bootstrap.servers": broker.bootstrap_servers, "group.id": group}
     )
-    consumer.commit(offsets=[confluent_kafka.TopicPartition(topic, 1, 7)], asynchronous=False)
+    committed = [
+        confluent_kafka.TopicPartition(topic, 1, 7),
+        confluent_kafka.TopicPartition(topic, 2, 8, "by a tool"),
+    ]
+    consumer.commit(offsets=committed, asynchronous=False)
     consumer.close()
-    assert client.committed(group, topic, [0, 1, 2]) == {1: 7}
+    assert client.committed(group, partitions) == {
+        partitions[1]: OffsetAndMetadata(7),
+        partitions[2]: OffsetAndMetadata(8, "by a tool"),
+    }
 
 
 def test_committed_topics_has_every_topic_of_the_group(broker, make_topic, connect):

@@ -15,7 +15,7 @@ from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fence
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.offsets.kafka_group import KafkaGroupStore
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 from tests import servers
 
 BOTH = [KafkaGroupStore, AiokafkaGroupStore]
@@ -42,8 +42,14 @@ def store_class(request):
     return request.param
 
 
-def at(topic: str, *offsets: int) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, p): offset for p, offset in enumerate(offsets)}
+def at(
+    topic: str, *offsets: int | None, metadata: str = ""
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(topic, p): OffsetAndMetadata(offset, metadata)
+        for p, offset in enumerate(offsets)
+        if offset is not None
+    }
 
 
 def wait_until_no_members(broker, group: str) -> None:
@@ -65,11 +71,21 @@ def test_acquire_again_gives_what_was_committed(make_topic, open_store, first, s
     topic = make_topic(partitions=3)
     store = open_store(first, topic, (0, 1, 2))
     store.acquire()
-    store.commit({TopicPartition(topic, 0): 5, TopicPartition(topic, 2): 7}, timeout_s=10)
-    store.commit({TopicPartition(topic, 0): 6}, timeout_s=10)
+    store.commit(at(topic, 5, None, 7, metadata="ü" * 2000), timeout_s=10)
+    store.commit(at(topic, 6), timeout_s=10)
     store.close()
     store = open_store(second, topic, (0, 1, 2))
-    assert store.acquire() == {TopicPartition(topic, 0): 6, TopicPartition(topic, 2): 7}
+    assert store.acquire() == at(topic, 6) | at(topic, None, None, 7, metadata="ü" * 2000)
+
+
+def test_commit_with_metadata_beyond_the_limit_is_refused(topic, open_store, store_class):
+    store = open_store(store_class, topic)
+    store.acquire()
+    with pytest.raises(CommitFailed) as caught:
+        store.commit(at(topic, 5, metadata="x" * 4097), timeout_s=10)
+    assert (caught.value.code, caught.value.retriable) == (12, False)
+    # confluent-kafka adds a NUL character.
+    store.commit(at(topic, 5, metadata="x" * 4095), timeout_s=10)
 
 
 @pytest.mark.parametrize("first", BOTH)

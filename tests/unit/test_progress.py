@@ -141,6 +141,8 @@ class Store:
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
         self.commits: list[dict[TopicPartition, int]] = []
+        # Beside the offsets of the last commit.
+        self.metadata: set[str] = set()
 
     def acquire(self) -> Offsets:
         return {}
@@ -148,7 +150,8 @@ class Store:
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
         if self.errors:
             raise self.errors.pop(0)
-        self.commits.append(dict(offsets))
+        self.commits.append({p: committed.offset for p, committed in offsets.items()})
+        self.metadata = {committed.metadata for committed in offsets.values()}
 
     def check(self) -> None: ...
 
@@ -218,3 +221,30 @@ def test_fenced_commit_ends_the_committer_for_good() -> None:
         committer.flush(1.0)
     assert store.commits == []
     committer.close()
+
+
+def test_metadata_goes_with_each_commit() -> None:
+    store = Store()
+    committer = Committer(store, None, metadata="first")
+    committer.stage({P0: 1, P1: 1})
+    committer.flush(1.0)
+    assert store.metadata == {"first"}
+    committer.keep("second")
+    committer.flush(1.0)
+    assert store.metadata == {"first"}
+    committer.stage({P0: 2})
+    committer.flush(1.0)
+    assert store.metadata == {"second"}
+
+
+def test_metadata_that_the_brokers_refuse_is_left_out_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store(CommitFailed("too large", 12, "OFFSET_METADATA_TOO_LARGE"))
+    committer = Committer(store, None, metadata="x" * 3000)
+    for offset in (1, 2):
+        committer.stage({P0: offset})
+        committer.flush(1.0)
+    assert store.commits == [{P0: 1}, {P0: 2}]
+    assert store.metadata == {""}
+    assert "offset.metadata.max.bytes is below the 3000 bytes" in caplog.text

@@ -15,6 +15,7 @@ from sabot_ray.schema import (
     batch_schema,
     check_columns,
     check_value_schema,
+    differences,
     is_json_text,
     path_step,
     unknown_column,
@@ -346,3 +347,41 @@ def test_batch_schema_of_unknown_or_repeated_columns_is_refused(
         batch_schema(pa.schema([("a", pa.int64())]), columns)
 
     assert str(refused.value).startswith(message)
+
+
+def test_differences_name_each_field_that_is_not_the_same() -> None:
+    one = pa.schema(
+        [
+            ("same", pa.int64()),
+            ("kind", pa.int64()),
+            ("gone", pa.string()),
+            pa.field("text", pa.string(), metadata=JSON_TEXT_METADATA),
+            ("inner", pa.struct([("a", pa.int8()), ("b c", pa.int8())])),
+        ]
+    )
+    other = pa.schema(
+        [
+            pa.field("same", pa.int64(), metadata={"note": "says nothing of the values"}),
+            ("kind", pa.string()),
+            ("text", pa.string()),
+            ("inner", pa.struct([("a", pa.int8()), ("b c", pa.bool_())])),
+            ("new", pa.bool_()),
+        ]
+    )
+
+    assert differences(one, other, ("declared", "kept")) == [
+        "$.kind: int64 in the declared schema, string in the kept one",
+        "$.gone: string in the declared schema, absent in the kept one",
+        "$.text: JSON text (string) in the declared schema, string in the kept one",
+        '$.inner["b c"]: int8 in the declared schema, bool in the kept one',
+        "$.new: absent in the declared schema, bool in the kept one",
+    ]
+    assert differences(one, one, ("declared", "kept")) == []
+
+
+def test_differences_of_order_are_told() -> None:
+    fields = [pa.field("a", pa.int8()), pa.field("b", pa.int8())]
+
+    assert differences(pa.schema(fields), pa.schema(fields[::-1]), ("first", "second")) == [
+        "$: the order is a, b in the first schema, b, a in the second one"
+    ]

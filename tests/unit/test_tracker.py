@@ -42,7 +42,7 @@ class _Store:
         return {}
 
     def commit(self, offsets: Offsets, *, timeout_s: float) -> None:
-        self.commits.append(offsets)
+        self.commits.append({p: committed.offset for p, committed in offsets.items()})
         if self.failure is not None:
             raise self.failure
 
