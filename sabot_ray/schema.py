@@ -89,6 +89,12 @@ def is_json_text(field: pa.Field[Any]) -> bool:
     return JSON_TEXT_METADATA.items() <= (field.metadata or {}).items()
 
 
+def can_be_column(name: str) -> bool:
+    """Tell whether a field of a value may be a column: `json_decoder.cc` says the same."""
+    # The Arrow C Data Interface ends names at a NUL character.
+    return not name.startswith(RESERVED_PREFIX) and "\0" not in name
+
+
 def path_step(name: str) -> str:
     """Return what a field adds to the path of its parent: ``.price``, or ``["unit price"]``."""
     return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"

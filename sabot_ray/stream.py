@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -154,8 +153,9 @@ class Stream:
                 the values', and a `JsonCodec` declares them.
             tombstones: ``"keep"`` gives a null value as a row of nulls, ``"skip"`` drops it.
             unknown_fields: What to do with a field that the schema lacks: ``"ignore"`` (one warning
-                for each name), ``"rescue"`` (kept as JSON text in the column ``_rescued``) or
-                ``"fail"``.
+                for each name), ``"rescue"`` (kept as JSON text in the column ``_rescued``),
+                ``"evolve"`` (appended as a nullable column: from the first batch with it on, all
+                batches of the run have it; `docs/json.md` has the rules) or ``"fail"``.
             error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
             readers: Most Ray actors that read. Default: one for each partition, but no more than
@@ -444,14 +444,18 @@ class Stream:
                 missing -= batches[-1].num_rows
                 if missing == 0:
                     break
-            return _one_batch(batches) if batches else _no_rows(run)
+            if not batches:
+                return _no_rows(run)
+            return _table(batches, run).combine_chunks().to_batches()[0]
 
     def collect(self) -> pa.Table:
         """Return all rows of a bounded stream as a table."""
         self._check_bounded("collect")
+        return self._all_rows()
+
+    def _all_rows(self) -> pa.Table:
         with self._look() as run:
-            batches = list(run)
-            return pa.Table.from_batches(batches or [_no_rows(run)])
+            return _table(list(run), run)
 
     def count(self) -> int:
         """Return the number of rows of a bounded stream; no batch leaves the readers."""
@@ -464,8 +468,7 @@ class Stream:
     def to_pylist(self) -> list[dict[str, Any]]:
         """Return all rows of a bounded stream as dictionaries."""
         self._check_bounded("to_pylist")
-        with self._look() as run:
-            return list(itertools.chain.from_iterable(batch.to_pylist() for batch in run))
+        return self._all_rows().to_pylist()
 
     def _look(self, *, counts_only: bool = False) -> StreamRun:
         return runtime.start(
@@ -487,8 +490,14 @@ def _check_function(method: str, function: object) -> None:
         )
 
 
-def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+def _table(batches: list[pa.RecordBatch], run: StreamRun) -> pa.Table:
+    """Return the batches as one table; where the schema was extended, earlier rows have nulls."""
+    last = _no_rows(run)
+    if all(batch.schema == last.schema for batch in batches):
+        return pa.Table.from_batches(batches or [last])
+    # The columns are in the order of the first table.
+    tables = [pa.Table.from_batches([batch]) for batch in (last, *batches)]
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _no_rows(run: StreamRun) -> pa.RecordBatch:

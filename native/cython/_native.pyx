@@ -16,7 +16,7 @@ from libcpp.vector cimport vector
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import Codec
+from sabot_ray.codecs.codec import Codec, NewField
 from sabot_ray.codecs.dictionaries import encode_batch, plain_schema
 from sabot_ray.errors import (
     AuthenticationFailed,
@@ -54,6 +54,7 @@ cdef extern from "status.h" namespace "sabot" nogil:
         int64_t offset()
         const string& field()
         const string& reason()
+        cbool is_new_field()
     cppclass Result[T]:
         cbool ok()
         Status status()
@@ -61,6 +62,7 @@ cdef extern from "status.h" namespace "sabot" nogil:
     struct DecodeFailure:
         string field
         string reason
+        cbool is_new_field
 
 
 cdef extern from "<chrono>" namespace "std::chrono" nogil:
@@ -218,7 +220,8 @@ cdef object _error(const Status& status, str topic, int partition):
     cdef StatusCode code = status.code()
     message = _text(status.message())
     if code == StatusCode.kDecode:
-        return DecodeError.at(
+        error_class = NewField if status.is_new_field() else DecodeError
+        return error_class.at(
             topic, partition, status.offset(), _text(status.field()), _text(status.reason()))
     if code == StatusCode.kKafka:
         return from_librdkafka(
@@ -641,7 +644,7 @@ def decode(
         schema: The schema of these columns.
         tombstones: ``"keep"`` or ``"skip"``.
         on_decode_error: ``"fail"``: decoding stops at the first value that does not decode;
-            ``"skip"``: such values are left out.
+            ``"skip"``: such values are left out, but for one that the schema is to learn from.
 
     Returns:
         The batch; index, field and reason of the values that did not decode; and in how many
@@ -669,7 +672,7 @@ def decode(
         if failure.has_value():
             rejected.append(
                 (index, _text(failure.value().field), _text(failure.value().reason)))
-            if on_decode_error == "fail":
+            if on_decode_error == "fail" or failure.value().is_new_field:
                 break
     cdef ArrowArray array
     deref(batch).Export(&array)

@@ -48,7 +48,7 @@ Status RecordDecoder::Take(const rd_kafka_message_t& message) {
     std::optional<DecodeFailure> failure = batch_->Append(record);
     if (!failure.has_value()) {
       batch_bytes_ += row_bytes;
-    } else if (policy_.skip_decode_errors) {
+    } else if (policy_.skip_decode_errors && !failure->is_new_field) {
       ++counted_.decode_errors;
       counted_.last_error_offset = message.offset;
       counted_.last_error = std::move(*failure);

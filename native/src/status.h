@@ -23,6 +23,8 @@ enum class StatusCode : int {
 struct DecodeFailure {
   std::string field;   // Path, "$" for the whole value.
   std::string reason;  // As docs/json.md words it.
+  // Nothing is wrong, but there is a field that the schema is to learn: see UnknownFields::kEvolve.
+  bool is_new_field = false;
 };
 
 class [[nodiscard]] Status {
@@ -61,6 +63,7 @@ class [[nodiscard]] Status {
   int64_t offset() const { return detail().offset; }
   const std::string& field() const { return detail().failure.field; }
   const std::string& reason() const { return detail().failure.reason; }
+  bool is_new_field() const { return detail().failure.is_new_field; }
 
  private:
   struct Detail {

@@ -43,8 +43,12 @@ class Columns {
   std::string Decode(std::string_view document) {
     const std::vector<char> exact(document.begin(), document.end());
     const auto failure = decoder_->Decode({exact.data(), exact.size()});
+    is_new_field_ = failure && failure->is_new_field;
     return failure ? failure->field + ": " + failure->reason : "";
   }
+
+  // Of the last document.
+  bool is_new_field() const { return is_new_field_; }
 
   // The columns' values, separated by " | ".
   std::string Export() {
@@ -63,6 +67,7 @@ class Columns {
   std::shared_ptr<BufferPool> pool_;
   std::vector<std::unique_ptr<ColumnBuilder>> builders_;
   std::unique_ptr<JsonDecoder> decoder_;
+  bool is_new_field_ = false;
 };
 
 std::vector<Field> ManyFields() {
@@ -306,6 +311,19 @@ TEST(DecodeUnknownFieldsRefusedNamesThem) {
   EXPECT_EQ(columns.Decode(R"({"b":1,"a":"x"})"), "$.b: unknown field");
   EXPECT_EQ(columns.Decode(R"({"b":1,"a":})"), "$: malformed JSON");
   EXPECT_EQ(columns.Decode(R"({"a":1})"), "");
+}
+
+TEST(DecodeEvolvingRefusesUnknownFieldsThatCanBeColumns) {
+  Columns columns({MakeField("o", TypeId::kStruct, {MakeField("x", TypeId::kInt8)})},
+                  UnknownFields::kEvolve);
+  EXPECT_EQ(columns.Decode(R"({"o":{"x":1,"y":1},"_kafka_x":1,"a\u0000":1})"), "");
+  EXPECT_EQ(columns.Decode(R"({"o":{"y":1},"u v":1})"), "$[\"u v\"]: unknown field");
+  EXPECT(columns.is_new_field());
+  EXPECT_EQ(columns.Decode(R"({"o":1,"u":1})"), "$.o: expected an object, found a number");
+  EXPECT(!columns.is_new_field());
+  EXPECT_EQ(columns.Decode("{\"" + std::string(300, 'n') + "\":1}").substr(0, 5), "$.nnn");
+  EXPECT(columns.is_new_field());
+  EXPECT_EQ(columns.decoder().UnknownFieldCounts().size(), 3U);
 }
 
 TEST(DecodeRescuingKeepsUnknownFieldsUnderTheirPaths) {

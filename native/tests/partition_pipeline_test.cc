@@ -59,7 +59,8 @@ class Fixture {
   std::unique_ptr<PartitionPipeline> Open(PartitionOptions options) {
     options.topic = "t";
     options.columns = {"n", "_kafka_offset"};
-    options.value_codec = {Codec::Format::kJson, {MakeField("n", TypeId::kInt64)}};
+    options.value_codec.format = Codec::Format::kJson;
+    options.value_codec.fields = {MakeField("n", TypeId::kInt64)};
     if (Threads()) {
       options.least_part_bytes = 1;
     }
@@ -277,6 +278,23 @@ TEST(PollSkippingErrorsCountsThem) {
   EXPECT_EQ(stats.last_error_offset, 1);
   EXPECT_EQ(stats.last_error.reason, "malformed JSON");
   EXPECT_EQ(stats.unknown_fields.size(), 1U);
+}
+
+TEST(PollSkippingErrorsStopsAtAFieldThatTheSchemaIsToLearn) {
+  Fixture fixture(1);
+  fixture.cluster.Produce("t", 0, "no JSON");
+  fixture.cluster.Produce("t", 0, "{\"n\":3,\"u\":1}");
+  fixture.cluster.Flush();
+  PartitionOptions options = Range(0, 3);
+  options.skip_decode_errors = true;
+  options.value_codec.unknown_fields = UnknownFields::kEvolve;
+  const auto pipeline = fixture.Open(options);
+  EXPECT_EQ(Read(pipeline.get(), 1), "0 @ 0");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(Poll(pipeline.get()), "2 $.u: unknown field");
+  }
+  EXPECT_EQ(pipeline->position(), 2);
+  EXPECT_EQ(pipeline->Stats().decode_errors, 1);
 }
 
 TEST(PollSkippingEverythingReturnsAfterAsManyRecords) {

@@ -13,11 +13,20 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
-UnknownFields = Literal["ignore", "rescue", "fail"]
+from sabot_ray.errors import DecodeError
+
+UnknownFields = Literal["ignore", "rescue", "evolve", "fail"]
 
 #: Where the fields of a value begin in error messages, and those of a key.
 VALUE_ROOT = "$"
 KEY_ROOT = "key"
+
+
+class NewField(DecodeError):
+    """A record has a field that the schema is to learn: ``unknown_fields="evolve"``.
+
+    Not an error for users: the run extends the schema, and goes on at the record.
+    """
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,13 @@ class Rejected:
         index: Its index in the values that were given.
         field: Path of the offending field; the root alone stands for the whole value.
         reason: What is wrong with it.
+        is_new_field: Whether nothing is wrong, but there is a field that the schema is to learn.
     """
 
     index: int
     field: str
     reason: str
+    is_new_field: bool = False
 
 
 class Decoded(NamedTuple):
@@ -59,7 +70,8 @@ class Decoder(Protocol):
         """Decode values; None, a tombstone, is a row of nulls.
 
         With ``on_error="fail"`` the result ends before the first value that does not decode, which
-        is then the only one in ``rejected``.
+        is then the only one in ``rejected``. In any case it ends before one with a field that the
+        schema is to learn, which is then the last one there.
         """
 
 

@@ -46,6 +46,14 @@ class _Seen:
             else:
                 self.fraction = True
 
+    def columns(self, without: Container[str]) -> list[pa.Field[Any]]:
+        """Return the columns of a document's fields, but for these names."""
+        return [
+            column.field(name)
+            for name, column in self.fields.items()
+            if not name.startswith(RESERVED_PREFIX) and name not in without
+        ]
+
     def field(self, name: str) -> pa.Field[Any]:
         kinds = self.kinds - {"null"}
         if len(kinds) > 1 or (kinds == {"an object"} and not self.fields):
@@ -73,6 +81,28 @@ class _Seen:
         return pa.int64()
 
 
+def _look_at(samples: Iterable[bytes | None]) -> tuple[_Seen, int, int]:
+    """Return what the values show, how many there are, and how many of them are documents."""
+    seen = _Seen()
+    sampled = decoded = 0
+    for value in samples:
+        sampled += 1
+        if value is None:
+            continue
+        try:
+            document = parse_document(value)
+        except Unfit:
+            continue
+        decoded += 1
+        seen.add(document.root, document.tokens)
+    return seen, sampled, decoded
+
+
+def infer_new_fields(samples: Iterable[bytes | None], schema: pa.Schema) -> list[pa.Field[Any]]:
+    """Infer the fields of values that a schema lacks, in the order in which they come first."""
+    return _look_at(samples)[0].columns(schema.names)
+
+
 def infer_schema(
     samples: Iterable[bytes | None],
     option: str = "schema",
@@ -90,23 +120,8 @@ def infer_schema(
     Raises:
         ConfigError: No value has a field that could be a column.
     """
-    seen = _Seen()
-    sampled = decoded = 0
-    for value in samples:
-        sampled += 1
-        if value is None:
-            continue
-        try:
-            document = parse_document(value)
-        except Unfit:
-            continue
-        decoded += 1
-        seen.add(document.root, document.tokens)
-    fields = [
-        column.field(name)
-        for name, column in seen.fields.items()
-        if not name.startswith(RESERVED_PREFIX) and name not in without
-    ]
+    seen, sampled, decoded = _look_at(samples)
+    fields = seen.columns(without)
     if not fields:
         if not sampled:
             why = "there is no record to sample"

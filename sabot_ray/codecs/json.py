@@ -40,7 +40,7 @@ from sabot_ray.codecs.json_document import (
     text_of,
 )
 from sabot_ray.errors import ConfigError
-from sabot_ray.schema import RESCUED_COLUMN, is_json_text, path_step
+from sabot_ray.schema import RESCUED_COLUMN, can_be_column, is_json_text, path_step
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class JsonCodec(Codec):
         schema: The fields that become columns, in order; see
             `sabot_ray.schema.check_value_schema`.
         unknown_fields: What to do with a field that the schema does not know: ``"ignore"`` counts
-            it, ``"rescue"`` keeps it in one more column, ``_rescued``, ``"fail"`` makes it a
-            decode error.
+            it, ``"rescue"`` keeps it in one more column, ``_rescued``, ``"evolve"`` (streams only)
+            appends a column, ``"fail"`` makes it a decode error.
 
     Raises:
         ConfigError: The schema has a field of that name itself.
@@ -86,8 +86,16 @@ class JsonCodec(Codec):
         return JsonDecoder(self, columns, on_error, root)
 
 
+_UNKNOWN: Final = "unknown field"
 #: Longer names of unknown fields pass uncounted, in bytes; see docs/json.md.
 _LONGEST_UNKNOWN_NAME: Final = 256
+
+
+class _NewField(Unfit):
+    """There is a field that the schema is to learn."""
+
+    def __init__(self) -> None:
+        super().__init__(_UNKNOWN)
 
 
 class _Irregular(Exception):
@@ -429,9 +437,11 @@ class _StructReader(_Reader):
         super().__init__(arrow_type)
         self.path = path
         self.unknown_fields = unknown_fields
+        # The schema learns fields of the document only.
+        below: UnknownFields = "ignore" if unknown_fields == "evolve" else unknown_fields
         self.known = frozenset(inner.name for inner in arrow_type)
         self.fields = {
-            name: _reader(arrow_type.field(name), path + path_step(name), unknown_fields)
+            name: _reader(arrow_type.field(name), path + path_step(name), below)
             for name in ([inner.name for inner in arrow_type] if built is None else built)
         }
 
@@ -454,7 +464,10 @@ class _StructReader(_Reader):
         names = set().union(*values) - self.known
         if not names:
             return
-        if self.unknown_fields != "ignore":
+        if self.unknown_fields == "evolve":
+            if any(map(can_be_column, names)):
+                raise _Irregular
+        elif self.unknown_fields != "ignore":
             raise _Irregular
         # In the order in which they are met: a source counts only the first 10,000 paths.
         for name, count in Counter(itertools.chain.from_iterable(values)).items():
@@ -477,8 +490,10 @@ class _StructReader(_Reader):
                 if name in self.fields:
                     row[name] = self.fields[name].value(child, tokens, unknown)
                 elif name not in self.known:
+                    if self.unknown_fields == "evolve" and can_be_column(name):
+                        raise _NewField
                     if self.unknown_fields == "fail":
-                        raise Unfit("unknown field")
+                        raise Unfit(_UNKNOWN)
                     if _is_counted(name):
                         unknown[self.path + path_step(name)] += 1
             except Unfit as unfit:
@@ -655,7 +670,7 @@ class JsonDecoder:
             self._run(values[start : start + length], start, result)
             if self._is_over(result):
                 break
-        end = result.rejected[0].index if self._is_over(result) else len(values)
+        end = result.rejected[-1].index if self._is_over(result) else len(values)
         bad = {value.index for value in result.rejected}
         columns = [pa.concat_arrays(arrays) for arrays in zip(*result.parts, strict=True)]
         return Decoded(
@@ -666,7 +681,7 @@ class JsonDecoder:
         )
 
     def _is_over(self, result: _Result) -> bool:
-        return self._stop and bool(result.rejected)
+        return bool(result.rejected) and (self._stop or result.rejected[-1].is_new_field)
 
     def _run(self, values: Sequence[bytes | None], start: int, result: _Result) -> None:
         try:
@@ -724,10 +739,10 @@ class JsonDecoder:
                 document = parse_document(value)
                 rows.append(self._document.value(document.root, document.tokens, met))
             except Unfit as unfit:
-                result.rejected.append(
-                    Rejected(index, self._document.path + unfit.path, unfit.reason)
-                )
-                if self._stop:
+                path = self._document.path + unfit.path
+                is_new_field = isinstance(unfit, _NewField)
+                result.rejected.append(Rejected(index, path, unfit.reason, is_new_field))
+                if self._is_over(result):
                     break
                 continue
             if self._rescued_at is None:

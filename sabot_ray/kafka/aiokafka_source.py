@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import KEY_ROOT, Decoded, Rejected
+from sabot_ray.codecs.codec import KEY_ROOT, Decoded, NewField, Rejected
 from sabot_ray.codecs.text import BytesCodec
 from sabot_ray.errors import DecodeError, SabotRayError
 from sabot_ray.kafka.aiokafka_brokers import Brokers
@@ -339,7 +339,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             keys = [keys[row] for row in kept]
         decoded, decoded_keys = self._decode(values, keys)
         errors = [
-            DecodeError.at(
+            (NewField if rejected.is_new_field else DecodeError).at(
                 self._spec.topic,
                 self._partition,
                 taken.lists["offset"][kept[rejected.index]],
@@ -349,8 +349,8 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             for rejected in decoded.rejected
         ]
         consumed = len(taken)
-        if errors and self._spec.on_decode_error == "fail":
-            consumed = kept[decoded.rejected[0].index]
+        if errors and (self._spec.on_decode_error == "fail" or decoded.rejected[-1].is_new_field):
+            consumed = kept[decoded.rejected[-1].index]
             failed = errors.pop()
             self._error, self._position = failed, failed.offset
         unknown_keys = decoded_keys.unknown_fields if decoded_keys else {}

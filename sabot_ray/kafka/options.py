@@ -64,10 +64,10 @@ def checked_key_codec(key_codec: object) -> Codec | None:
         ConfigError: There is no such codec.
     """
     codec = BytesCodec() if key_codec is None else _codec("key_codec", key_codec)
-    if codec is not None and codec.unknown_fields == "rescue":
+    if codec is not None and codec.unknown_fields in ("rescue", "evolve"):
         raise ConfigError(
-            "key_codec: only values have a column for what unknown_fields='rescue' keeps; give "
-            "'ignore' or 'fail'"
+            f"key_codec: only values have columns for what unknown_fields='{codec.unknown_fields}' "
+            "keeps; give 'ignore' or 'fail'"
         )
     return codec
 
@@ -117,9 +117,7 @@ def check_source_options(
         ConfigError: An option is none of its choices, or out of its range.
     """
     check_choice("tombstones", tombstones, ("keep", "skip"))
-    check_choice(
-        "unknown_fields", unknown_fields, ("ignore", "rescue", "fail"), not_yet=("evolve",)
-    )
+    check_choice("unknown_fields", unknown_fields, ("ignore", "rescue", "evolve", "fail"))
     check_choice(
         "error_handling_policy",
         error_handling_policy,

@@ -89,6 +89,8 @@ class PartitionSource(Protocol):
             DecodeError: A value does not fit the schema and the policy is "fail"; the rows before
                 it were returned first, and `position` is the record's offset. Raised again on each
                 call.
+            NewField: A value has a field that the schema is to learn, likewise, whatever the
+                policy.
             OffsetOutOfRange: The position is not in the log (any more).
             KafkaError: The client reported an error that it does not retry. Outages are none: they
                 look like an idle topic here, and the client goes on by itself.

@@ -114,6 +114,11 @@ class StandaloneSource(ABC, Generic[_Client]):
         check_number("prefetch_bytes", prefetch_bytes, 1024)
         codec = checked_codec(codec_type, schema, unknown_fields)
         keys = checked_key_codec(key_codec)
+        if codec is not None and codec.unknown_fields == "evolve":
+            raise ConfigError(
+                "unknown_fields='evolve': a source has one schema for all its life; read with "
+                "Stream.from_kafka, or give 'ignore', 'rescue' or 'fail'"
+            )
         # Nothing is sampled here.
         if codec is None:
             raise ConfigError("schema: declare the value columns")

@@ -18,6 +18,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from sabot_ray.codecs.codec import NewField
 from sabot_ray.errors import (
     DataLoss,
     OffsetOutOfRange,
@@ -60,6 +61,8 @@ _SHORT_RANGE = 1000
 #: Longest time that `Coordinator.next` blocks in one go, so that the watchdog runs, in seconds.
 _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
+#: Longest time that readers have to close their clients, in seconds.
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Unacknowledged(Protocol):
@@ -93,12 +96,14 @@ class RoutedBatch:
         ref: The batch; None where no row is left, or it is inline in ``info``.
         epoch: The reader's incarnation.
         stats: The partition's counters up to the range's end, over all incarnations.
+        generation: How many plans there were before the one that it was read with.
     """
 
     info: BatchInfo
     ref: ray.ObjectRef[Any] | None
     epoch: int
     stats: SourceStats
+    generation: int
 
 
 @dataclass
@@ -157,6 +162,10 @@ class _ReaderHandle:
         # The partitions that it was told not to read for now.
         self.held: frozenset[TopicPartition] = frozenset()
         self.has_caught_up = False
+        # A field that it cannot go on without: it waits for another plan.
+        self.new_field: NewField | None = None
+        # Whether it took a dead one's place.
+        self.is_replacement = False
         # Whether it cannot reach one of its partitions.
         self.is_cut_off = False
         # How long its next answer may take by design.
@@ -222,18 +231,16 @@ class Coordinator:
         self._batch_bytes = min(
             plan.spec.max_batch_bytes, max(max_in_flight_bytes // (2 * count), _MIN_BATCH_BYTES)
         )
-        plan = replace(
-            plan,
-            spec=replace(plan.spec, max_batch_bytes=self._batch_bytes),
-            shares_readers=unread > readers,
-        )
+        self._shares_readers = unread > readers
         self._patience = {
             "open": START_TIMEOUT_S,
             "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
         }
         self._actor_options = actor_options
         self._actor_class = ray.remote(**actor_options)(Reader)
-        self._plan_ref = ray.put(plan)
+        self._plan_ref = self._put(plan)
+        # How many plans there were before this one.
+        self._generation = 0
         self._readers: list[_ReaderHandle] = []
         self._reader_of: dict[TopicPartition, _ReaderHandle] = {}
         self._routed: deque[RoutedBatch] = deque()
@@ -259,6 +266,39 @@ class Coordinator:
                     [self._assignment(partition) for partition in added]
                 )
                 self._note_call(reader, _Call(answer))
+
+    def _put(self, plan: ReaderPlan) -> ray.ObjectRef[Any]:
+        spec = replace(plan.spec, max_batch_bytes=self._batch_bytes)
+        return ray.put(replace(plan, spec=spec, shares_readers=self._shares_readers))
+
+    def change_plan(self, plan: ReaderPlan) -> None:
+        """Read on with another plan, from the first offsets that were not routed.
+
+        What is routed by now was read with the former one, and is returned before the rest.
+        """
+        self._plan_ref = self._put(plan)
+        self._generation += 1
+        closing = {}
+        for reader in self._readers:
+            reader.calls.clear()
+            reader.ping = reader.new_field = None
+            reader.is_replacement = False
+            if reader.is_ended:
+                # Should it be given another partition, it is started anew.
+                self._kill(reader)
+            elif reader.control is not None:
+                closing[reader.control.close.remote()] = reader
+        if closing:
+            ray.wait(list(closing), num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
+        for answer, reader in closing.items():
+            try:
+                ray.get(answer, timeout=0)
+            except RayError:
+                # It is dead, was not even started, or does not answer: another one takes over.
+                self._kill(reader)
+                self._start(reader)
+            else:
+                self._open(reader)
 
     def _deal(
         self, ranges: Mapping[TopicPartition, OffsetRange]
@@ -293,10 +333,15 @@ class Coordinator:
             (reader.is_cut_off and not reader.is_ended)
             or (
                 (call := next(iter(reader.calls), None)) is not None
-                and ((call.is_open and reader.epoch > 1) or reader.ping is not None)
+                and ((call.is_open and reader.is_replacement) or reader.ping is not None)
             )
             for reader in self._readers
         )
+
+    @property
+    def new_field(self) -> NewField | None:
+        """A field that a reader cannot go on without: it waits for `change_plan`."""
+        return next((r.new_field for r in self._readers if r.new_field is not None), None)
 
     def next(self, timeout_s: float) -> RoutedBatch | None:
         """Return the next range that a reader has delivered, in offset order within its partition.
@@ -374,7 +419,7 @@ class Coordinator:
                 closing.append(reader.control.close.remote())
         if closing:
             # A graceful end frees sockets; a reader that cannot is killed all the same.
-            ray.wait(closing, num_returns=len(closing), timeout=1.0)
+            ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
         for reader in self._readers:
             self._kill(reader)
 
@@ -387,15 +432,20 @@ class Coordinator:
         return Assignment(partition, progress.routed_offset, progress.range.end_offset)
 
     def _start(self, reader: _ReaderHandle) -> None:
+        reader.runs = False
+        reader.actor = self._actor_class.remote()
+        reader.control = _ControlGroup(reader.actor)
+        reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
+        self._open(reader)
+        reader.started = reader.control.status.remote()
+        reader.started_at = time.monotonic()
+
+    def _open(self, reader: _ReaderHandle) -> None:
         reader.epoch += 1
         reader.stats_before = {p: progress.stats for p, progress in reader.partitions.items()}
         reader.held = frozenset()
         reader.long_poll_s = LONG_POLL_S
         reader.is_cut_off = False
-        reader.runs = False
-        reader.actor = self._actor_class.remote()
-        reader.control = _ControlGroup(reader.actor)
-        reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
         opening = reader.actor.open.options(concurrency_group="data").remote(
             self._plan_ref,
             [
@@ -405,8 +455,6 @@ class Coordinator:
             ],
         )
         self._note_call(reader, _Call(opening, is_open=True))
-        reader.started = reader.control.status.remote()
-        reader.started_at = time.monotonic()
 
     def _note_call(self, reader: _ReaderHandle, call: _Call) -> None:
         if not reader.calls:
@@ -430,6 +478,8 @@ class Coordinator:
                 f"further; the last time: {reason}"
             )
         logger.warning("%s: the reader is replaced: %s", reader, reason)
+        reader.is_replacement = True
+        reader.new_field = None
         self._start(reader)
 
     def _reread(self, partition: TopicPartition, reason: str) -> None:
@@ -453,7 +503,7 @@ class Coordinator:
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
         held_bytes = self._routed_bytes + self._unacknowledged()
         for reader in self._readers:
-            if reader.actor is None or reader.is_ended:
+            if reader.actor is None or reader.is_ended or reader.new_field is not None:
                 continue
             held = self._held_of(reader)
             if held != reader.held and len(reader.partitions) > 1:
@@ -496,7 +546,7 @@ class Coordinator:
         held = self._unacknowledged()
         if self._warned_held or self._routed or not held:
             return
-        unfinished = [reader for reader in self._readers if not reader.is_ended]
+        unfinished = [r for r in self._readers if not r.is_ended and r.new_field is None]
         if not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
@@ -536,7 +586,13 @@ class Coordinator:
         if call.batch is not None:
             answer = pickle.loads(answer)
         if isinstance(answer, Failure):
-            raise self._error_of(answer, reader)
+            failure = answer.to_error()
+            if not isinstance(failure, NewField):
+                raise self._error_of(failure, answer.partition or reader.first_unread)
+            reader.new_field = failure
+            # They would only say the same.
+            reader.calls.clear()
+            return
         if call.batch is not None:
             self._route(reader, answer, call.batch)
 
@@ -560,7 +616,7 @@ class Coordinator:
             reader.calls.clear()
         reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
-        self._routed.append(RoutedBatch(info, ref, reader.epoch, progress.stats))
+        self._routed.append(RoutedBatch(info, ref, reader.epoch, progress.stats, self._generation))
         self._routed_bytes += info.bytes
         progress.held_bytes += info.bytes
 
@@ -577,7 +633,7 @@ class Coordinator:
                     self._last_start = now
                 # One that takes another's place waits for room: nodes come back.
                 elif (
-                    reader.epoch == 1
+                    not reader.is_replacement
                     and now - max(reader.waiting_since, self._last_start) > START_TIMEOUT_S
                 ):
                     raise self._not_scheduled(reader)
@@ -625,9 +681,7 @@ class Coordinator:
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
 
-    def _error_of(self, failure: Failure, reader: _ReaderHandle) -> Exception:
-        error = failure.to_error()
-        partition = failure.partition or reader.first_unread
+    def _error_of(self, error: Exception, partition: TopicPartition) -> Exception:
         wanted = self.progress[partition].routed_offset
         self.failed = partition
         if isinstance(error, OffsetOutOfRange):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from sabot_ray.codecs.codec import Codec, UnknownFields
+from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import BrokerUnavailable, ConfigError, UnknownTopicOrPartition
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
@@ -240,6 +241,9 @@ def reader_plan(
     if counts_only and not operators:
         # Nothing looks at a column, and this one costs next to nothing.
         columns = ("_kafka_offset",)
+        if isinstance(codecs.values, JsonCodec) and codecs.values.unknown_fields == "evolve":
+            # The rows are the same with further columns.
+            codecs = codecs._replace(values=replace(codecs.values, unknown_fields="ignore"))
     return ReaderPlan(
         options.backend,
         _spec(options, codecs, columns),

@@ -231,12 +231,21 @@ class Reader:
         return self._label
 
     def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
-        """Connect and start reading; called once, before anything else.
+        """Connect and start reading; called before anything else, and again once it is closed.
 
         Returns:
             What went wrong, for example `BackendUnavailable` on this node; None if nothing did.
         """
         self._enter("open")
+        if self._client is not None:
+            # Closed before it was there.
+            self._client.close()
+        self._closing.clear()
+        self._partitions.clear()
+        self._held = frozenset()
+        self._long_poll_s = LONG_POLL_S
+        self._told_cut_off = False
+        self._failure = None
         spec = plan.spec
         if plan.shares_readers:
             # The clients prefetch for each partition; the reader itself waits for more records,

@@ -7,8 +7,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -30,7 +30,9 @@ from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.tracker import AckTracker
 from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
 from sabot_ray.runtime.discovery import PartitionDiscovery
-from sabot_ray.runtime.plan import RunPlan, SourceOptions
+from sabot_ray.runtime.evolution import SchemaEvolution
+from sabot_ray.runtime.operators import output_schema
+from sabot_ray.runtime.plan import RunPlan, SourceOptions, reader_plan
 from sabot_ray.runtime.progress import RunProgress
 from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.schemas import commit_metadata
@@ -106,6 +108,18 @@ class BatchRef:
         return BatchRef, (*values, self.rows, self.bytes, self.epoch)
 
 
+class _Generation(NamedTuple):
+    """What the batches of a plan have in common.
+
+    Attributes:
+        schema: Their schema; None behind a ``map``.
+        metadata: What is committed beside their offsets.
+    """
+
+    schema: pa.Schema | None
+    metadata: str
+
+
 class StreamRun:
     """One execution of a `Stream`: an iterable of record batches, and a context manager.
 
@@ -118,9 +132,14 @@ class StreamRun:
     def __init__(self, options: SourceOptions, plan: RunPlan) -> None:
         self._options = options
         self._plan = plan
-        self._schema = plan.schema
         self._tracker = AckTracker()
         self._store = plan.store
+        self._codecs = plan.codecs
+        self._evolution = SchemaEvolution(options)
+        # What came of each evolution; the batches of the next ones may be under way.
+        self._generations = [_Generation(plan.schema, self._commit_metadata())]
+        self._generation = 0
+        self._schema = plan.schema
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self._state = "RUNNING"
         # Asked for by a task that is cancelled, of the thread that iterates.
@@ -147,7 +166,7 @@ class StreamRun:
                 plan.store,
                 interval_s if self._auto_commit else None,
                 stored=plan.committed,
-                metadata=commit_metadata(options, plan.codecs.kept),
+                metadata=self._generations[0].metadata,
             )
 
     def __repr__(self) -> str:
@@ -155,7 +174,10 @@ class StreamRun:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The schema of every batch; None behind a ``map`` until its first batch has come."""
+        """The schema of every batch; None behind a ``map`` until its first batch has come.
+
+        With ``unknown_fields="evolve"`` it is that of the latest batch.
+        """
         return self._schema
 
     def __enter__(self) -> StreamRun:
@@ -274,6 +296,7 @@ class StreamRun:
             if self._committer is not None:
                 closing.callback(self._committer.close)
             closing.callback(self._coordinator.close)
+            closing.callback(self._evolution.close)
             if self._discovery is not None:
                 closing.callback(self._discovery.close)
             self._flush(timeout_s)
@@ -338,6 +361,7 @@ class StreamRun:
                 self._committer.check()
             if self._discovery is not None and (added := self._discovery.take()):
                 self._coordinator.add(added)
+            self._evolve()
             # Short, so that a signal is seen soon.
             routed = self._coordinator.next(0.2)
             if routed is None:
@@ -345,6 +369,11 @@ class StreamRun:
                     return
                 continue
             shown.update()
+            if routed.generation != self._generation:
+                self._generation = routed.generation
+                self._schema, metadata = self._generations[self._generation]
+                if self._committer is not None:
+                    self._committer.keep(metadata)
             if routed.info.has_batch:
                 yield routed
             else:
@@ -353,6 +382,28 @@ class StreamRun:
                 self._stage()
         if signals.received is None:
             raise SabotRayError("the run was closed while it was iterated")
+
+    def _evolve(self) -> None:
+        """Extend the schema by the fields that a reader cannot go on without, once they are known.
+
+        The batches that were read before keep theirs, and come first.
+        """
+        met = self._coordinator.new_field
+        codecs = self._evolution.evolve(self._codecs, met) if met is not None else None
+        if codecs is None:
+            return
+        operators, counts_only = self._plan.reader.operators, self._plan.reader.counts_only
+        reader = reader_plan(self._options, operators, codecs, counts_only=counts_only)
+        schema = output_schema(operators, codecs.source_schema(self._options.metadata))
+        self._codecs = codecs
+        self._plan = replace(self._plan, reader=reader)
+        self._generations.append(_Generation(schema, self._commit_metadata()))
+        self._coordinator.change_plan(reader)
+
+    def _commit_metadata(self) -> str:
+        if self._store is None:
+            return ""
+        return commit_metadata(self._options, self._codecs.kept)
 
     def _acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
         self._tracker.acknowledge(partition, start_offset)

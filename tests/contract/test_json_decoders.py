@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Literal
 
 import pyarrow as pa
 import pytest
@@ -193,6 +194,49 @@ def test_decode_unknown_field_in_a_column_that_is_not_built_passes(decode: Decod
 
     assert (decoding.rejected, decoding.unknown_fields) == ([], {})
     assert decoding.batch.column("i64").to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (b'{"zz":1}', "$.zz"),
+        (b'{"o":{"q":1},"z z":{"y":"x"},"zz":2}', '$["z z"]'),
+        (b'{"_kafka_zz":1,"a\\u0000":1,"zz":1,"i64":"x"}', "$.zz"),
+        (b'{"%s":1}' % (b"n" * 300), f"$.{'n' * 300}"),
+    ],
+)
+@pytest.mark.parametrize("on_decode_error", ["fail", "skip"])
+def test_decode_evolving_ends_before_a_field_that_can_be_a_column(
+    decode: Decode, value: bytes, field: str, on_decode_error: Literal["fail", "skip"]
+) -> None:
+    decoding = decode(
+        [GOOD, value, GOOD], SCHEMA, unknown_fields="evolve", on_decode_error=on_decode_error
+    )
+
+    assert decoding.rejected == [(1, field, "unknown field")]
+    assert decoding.unknown_fields == {}
+    assert_batch(decoding.batch, batch_of(GOOD_ROW))
+
+
+def test_decode_evolving_counts_fields_that_can_be_no_column(decode: Decode) -> None:
+    values = [b'{"i64":7,"o":{"x":3,"q":1},"_kafka_zz":1,"a\\u0000":{"b":1}}', b'{"i64":"x"}']
+
+    decoding = decode(values, SCHEMA, unknown_fields="evolve")
+
+    assert [index for index, *_ in decoding.rejected] == [1]
+    assert decoding.unknown_fields == {"$.o.q": 1, "$._kafka_zz": 1, '$["a\\u0000"]': 1}
+    assert_batch(decoding.batch, batch_of({"i64": 7, "o": {"x": 3}}))
+
+
+def test_decode_evolving_and_skipping_drops_bad_values_before_the_new_field(
+    decode: Decode,
+) -> None:
+    values = [GOOD] * 2000 + [b'{"i64":"x"}'] + [GOOD] * 2000 + [b'{"zz":1}', b"["]
+
+    decoding = decode(values, SCHEMA, unknown_fields="evolve")
+
+    assert [index for index, *_ in decoding.rejected] == [2000, 4001]
+    assert_batch(decoding.batch, batch_of(*[GOOD_ROW] * 4000))
 
 
 def test_decode_rejected_value_counts_no_unknown_fields(decode: Decode) -> None:

@@ -52,7 +52,7 @@ def same(one: Decoding, other: Decoding) -> bool:
 def assert_same_decoding(one: Decode, other: Decode, writer: DocumentWriter) -> None:
     schema = check_value_schema(writer.schema())
     values = writer.values(schema)
-    unknown_fields: Any = writer.choice(["ignore", "rescue", "fail"])
+    unknown_fields: Any = writer.choice(["ignore", "rescue", "evolve", "fail"])
     arguments: dict[str, Any] = {
         "schema": schema,
         "columns": writer.subset(JsonCodec(schema, unknown_fields).columns.names),

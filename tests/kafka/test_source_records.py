@@ -8,6 +8,7 @@ import aiokafka
 import pyarrow as pa
 import pytest
 
+from sabot_ray.codecs.codec import NewField
 from sabot_ray.errors import DecodeError
 from sabot_ray.schema import METADATA_FIELDS
 from sabot_ray.testing import Record
@@ -192,6 +193,25 @@ def test_unknown_field_refused_is_a_decode_error(broker, topic, open_source, pro
     source = open_source(numbers_spec(broker, topic, unknown_fields="fail"), end_offset=1)
     with pytest.raises(DecodeError, match=r"field \$\.a: unknown field"):
         source.poll(10, timeout_s=5)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_field_that_the_schema_is_to_learn_stops_the_source_there(
+    broker, topic, open_source, produce, policy
+):
+    bad = [] if policy == "fail" else [b"no JSON"]
+    produce(topic, [number(0), *bad, b'{"n": 1, "_kafka_x": 1}', b'{"n": 2, "a": 2}', number(3)])
+    spec = numbers_spec(broker, topic, ("n",), unknown_fields="evolve", on_decode_error=policy)
+    source = open_source(spec, end_offset=4 + len(bad))
+    met = 2 + len(bad)
+    assert read_to(source, met).to_pydict() == {"n": [0, 1]}
+    for _ in range(2):
+        with pytest.raises(NewField, match=rf"offset {met}: field \$\.a: unknown field"):
+            source.poll(10, timeout_s=5)
+    assert source.position() == met
+    stats = source.stats()
+    assert (stats.records, stats.decode_errors) == (met, len(bad))
+    assert stats.unknown_fields == {"$._kafka_x": 1}
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])

@@ -79,7 +79,10 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
         ({"sasl_username": "me"}, "has no SASL; pass security_protocol='SASL_SSL'"),
         ({"key_codec": "string"}, "pass metadata=['_kafka_key'], too"),
         ({"codec_type": "avro"}, "codec_type='avro' is not available yet"),
-        ({"unknown_fields": "evolve"}, "unknown_fields='evolve' is not available yet"),
+        (
+            {"unknown_fields": "evolve", "codec_type": "string"},
+            "unknown_fields='evolve': values of codec_type='string' have no fields",
+        ),
         ({"error_handling_policy": "dead_letter"}, "'dead_letter' is not available yet"),
         ({"error_handling_policy": "ignore"}, "'ignore' is not one of 'fail', 'skip'"),
         ({"start": "middle"}, "start: 'middle' is not one of"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sabot_ray.codecs.inference import infer_schema
+from sabot_ray.codecs.inference import infer_new_fields, infer_schema
 from sabot_ray.errors import ConfigError
 from sabot_ray.schema import JSON_TEXT_METADATA
 
@@ -136,3 +136,12 @@ def test_infer_schema_without_any_field_is_refused(samples: list[bytes | None], 
         infer_schema(samples)
 
     assert str(refused.value) == f"no schema can be inferred: {why}; declare schema="
+
+
+def test_infer_new_fields_gives_those_that_the_schema_lacks_in_their_order() -> None:
+    samples = [b'{"c":1,"a":"x","_kafka_x":1}', None, b"[", b'{"b":{"d":1},"c":1.5}', b'{"c":null}']
+
+    found = infer_new_fields(samples, pa.schema([("a", pa.int64())]))
+
+    assert found == [column("c", pa.float64()), column("b", pa.struct([("d", pa.int64())]))]
+    assert infer_new_fields([b'{"a":1}'], pa.schema([("a", pa.int64())])) == []

@@ -265,3 +265,39 @@ def test_dictionary_columns_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> N
     schema = SCHEMA.append(pa.field("d", pa.dictionary(pa.int32(), pa.string())))
     found = answers(monkeypatch, [[4000] * 2, [4000] * 2], 4, schema)
     assert found == [(0, 0, 4000), (1, 0, 4000), (0, 4000, 8000), (1, 4000, 8000)]
+
+
+def test_reader_that_was_closed_is_opened_again_with_another_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clients: list[ClosableClient] = []
+
+    class ClosableClient(BusyClient):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    def connect(*_: object) -> ClosableClient:
+        clients.append(ClosableClient())
+        return clients[-1]
+
+    monkeypatch.setattr(reader, "connect_source_client", connect)
+    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
+    busy = Reader()
+
+    def read_from(partition: TopicPartition) -> BatchInfo:
+        assert (
+            busy.open(ReaderPlan("native", spec, (), 1000), [Assignment(partition, 0, None)])
+            is None
+        )
+        told: BatchInfo = pickle.loads(busy.next_batch()[1])
+        return told
+
+    first = read_from(TopicPartition("t", 0))
+    busy.close()
+    second = read_from(TopicPartition("t", 1))
+
+    assert (first.partition.partition, second.partition.partition) == (0, 1)
+    assert (first.next_offset, second.start_offset) == (second.next_offset, 0)
+    assert [client.is_closed for client in clients] == [True, False]

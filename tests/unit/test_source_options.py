@@ -32,7 +32,7 @@ NUMBERS = pa.schema([("n", pa.int64())])
         ({"tombstones": "drop"}, "tombstones: 'drop' is not one of 'keep', 'skip'"),
         (
             {"unknown_fields": "fial"},
-            "unknown_fields: 'fial' is not one of 'ignore', 'rescue', 'fail'",
+            "unknown_fields: 'fial' is not one of 'ignore', 'rescue', 'evolve', 'fail'",
         ),
         (
             {"error_handling_policy": "dead_letter"},
@@ -91,7 +91,12 @@ def test_wrong_option_is_refused_by_streams_and_sources(
     [
         (
             JsonCodec(NUMBERS, "rescue"),
-            "key_codec: only values have a column for what unknown_fields='rescue' keeps; give "
+            "key_codec: only values have columns for what unknown_fields='rescue' keeps; give "
+            "'ignore' or 'fail'",
+        ),
+        (
+            JsonCodec(NUMBERS, "evolve"),
+            "key_codec: only values have columns for what unknown_fields='evolve' keeps; give "
             "'ignore' or 'fail'",
         ),
         ("avro", "key_codec='avro' is not available yet"),
@@ -119,6 +124,12 @@ def test_wrong_key_codec_is_refused_by_streams_and_sources(
     ("options", "text"),
     [
         ({}, "schema: declare the value columns"),
+        ({"schema": "infer"}, "schema: declare the value columns"),
+        (
+            {"schema": {"n": "int64"}, "unknown_fields": "evolve"},
+            "unknown_fields='evolve': a source has one schema for all its life; read with "
+            "Stream.from_kafka, or give 'ignore', 'rescue' or 'fail'",
+        ),
         (
             {"codec_type": "bytes", "key_codec": "json"},
             "key_codec='json': pass a JsonCodec, which declares the keys' fields",
@@ -140,11 +151,6 @@ def test_key_codec_without_the_column_of_keys_is_refused() -> None:
         "key_codec decodes the column '_kafka_key', which is not asked for; pass "
         "metadata=['_kafka_key'], too"
     )
-
-
-def test_schema_infer_is_not_available_yet() -> None:
-    with pytest.raises(ConfigError, match="schema='infer' is not available yet"):
-        Stream.from_kafka(NOWHERE, "t", schema="infer")  # type: ignore[arg-type]
 
 
 def test_backend_is_told_once_with_the_settings_that_it_ignores(

@@ -17,6 +17,7 @@ constexpr Named<Codec::Format> kFormats[] = {{"bytes", Codec::Format::kBytes},
                                              {"json", Codec::Format::kJson}};
 constexpr Named<UnknownFields> kUnknownFields[] = {{"ignore", UnknownFields::kIgnore},
                                                    {"rescue", UnknownFields::kRescue},
+                                                   {"evolve", UnknownFields::kEvolve},
                                                    {"fail", UnknownFields::kFail}};
 
 template <typename T, size_t size>

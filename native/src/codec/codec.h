@@ -16,8 +16,10 @@
 
 namespace sabot {
 
-// What becomes of a field that the schema does not know.
-enum class UnknownFields : uint8_t { kIgnore, kRescue, kFail };
+// What becomes of a field that the schema does not know. With kEvolve one at the top level ends the
+// row, with a failure that says so: whoever reads goes on with a schema that knows it. Those below,
+// and those that no column can be named like, are ignored.
+enum class UnknownFields : uint8_t { kIgnore, kRescue, kEvolve, kFail };
 
 // What sabot_ray.codecs.codec.Codec describes, in C++.
 struct Codec {

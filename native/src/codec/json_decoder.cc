@@ -18,6 +18,8 @@ namespace {
 // memory.
 constexpr size_t kMostUnknownNames = 10'000;
 constexpr size_t kLongestUnknownName = 256;
+// sabot_ray.schema.can_be_column says the same.
+constexpr std::string_view kReservedPrefix = "_kafka_";
 // The fast way compares the keys of a map pairwise; longer maps take the exact way, which hashes
 // them.
 constexpr size_t kMostKeysCompared = 32;
@@ -115,7 +117,7 @@ char* CopyCompact(std::string_view text, char* out) {
 JsonDecoder::JsonDecoder(const std::vector<Field>& fields,
                          const std::vector<ColumnBuilder*>& columns, UnknownFields unknown_fields,
                          std::string_view root)
-    : refuse_unknown_(unknown_fields == UnknownFields::kFail) {
+    : unknown_fields_(unknown_fields) {
   std::vector<Field> of_values = fields;
   if (unknown_fields == UnknownFields::kRescue) {
     rescued_ = static_cast<BytesBuilder*>(columns.back());
@@ -194,6 +196,15 @@ std::unique_ptr<JsonDecoder::Object> JsonDecoder::MakeObject(
     }
   }
   return object;
+}
+
+// Whether a field that the schema does not know ends the row.
+bool JsonDecoder::RefusesUnknown(const Object* object, std::string_view name) const {
+  if (unknown_fields_ != UnknownFields::kEvolve) {
+    return unknown_fields_ == UnknownFields::kFail;
+  }
+  return object == root_.get() && name.substr(0, kReservedPrefix.size()) != kReservedPrefix &&
+         name.find('\0') == std::string_view::npos;
 }
 
 JsonDecoder::Name* JsonDecoder::AddName(Object* object, std::string_view name) {
@@ -624,7 +635,7 @@ const char* JsonDecoder::FastObject(Object* object, const char* at) {
         at = FastValue(*name->column, at);
       } else {
         if (!name->known) {
-          if (refuse_unknown_) {
+          if (RefusesUnknown(object, name->name)) {
             return nullptr;
           }
           unknown_met_.push_back(name);

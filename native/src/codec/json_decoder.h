@@ -114,13 +114,14 @@ class JsonDecoder final : public Decoder {
   static Fit FitOf(FormatResult result);
   static Fit AppendDecimal(const Column& column, std::string_view text);
   static void AppendJsonText(BytesBuilder* builder, std::string_view text);
+  bool RefusesUnknown(const Object* object, std::string_view name) const;
   static Name* AddName(Object* object, std::string_view name);
   // Calls `visit` with every name of an object, and of those in its columns.
   template <typename Visit>
   static void VisitNames(Object* object, const Visit& visit);
   Name* FindName(Object* object, std::string_view name);
 
-  const bool refuse_unknown_;
+  const UnknownFields unknown_fields_;
   JsonTokens tokens_;
   std::unique_ptr<Object> root_;
   std::vector<ColumnBuilder*> built_;

@@ -216,8 +216,9 @@ JsonDecoder::Token JsonDecoder::ExactObject(Object* object, Token at) {
     Name* name = FindName(object, member.key);
     Token behind = member.value;
     if (name == nullptr || !name->known) {
-      if (refuse_unknown_) {
+      if (RefusesUnknown(object, member.key)) {
         behind = Fail("unknown field");
+        failure_.is_new_field = unknown_fields_ == UnknownFields::kEvolve;
       } else if (name != nullptr) {
         unknown_met_.push_back(name);
       }
