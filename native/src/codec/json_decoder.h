@@ -64,8 +64,8 @@ class JsonDecoder final : public Decoder {
   bool FastDocument();
   const char* FastObject(Object* object, const char* at);
   [[gnu::noinline]] const char* FastName(Object* object, const char* at, Name** name);
-  const char* FastValue(const Column& column, const char* at);
-  [[gnu::noinline]] const char* FastAnyValue(const Column& column, const char* at);
+  [[gnu::nonnull]] const char* FastValue(const Column& column, const char* at);
+  [[gnu::noinline, gnu::nonnull]] const char* FastAnyValue(const Column& column, const char* at);
   const char* FastString(BytesBuilder* builder, const char* at);
   const char* FastList(const Column& column, const char* at);
   const char* FastMap(const Column& column, const char* at);
