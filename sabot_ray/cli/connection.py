@@ -15,8 +15,9 @@ from sabot_ray.cli.settings_file import read_settings
 from sabot_ray.cli.terminal import in_background
 from sabot_ray.errors import SabotRayError
 from sabot_ray.kafka.cluster import connect_cluster
-from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.config import KafkaConfig, is_secret
 from sabot_ray.kafka.metadata import ClusterClient
+from sabot_ray.types import Secret
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,7 +89,8 @@ def connection_options(
         metavar="NAME=VALUE",
         multiple=True,
         callback=_settings,
-        help="A setting of Kafka's clients, e.g. -X fetch.max.bytes=1048576. Repeatable.",
+        help="A setting of Kafka's clients, e.g. -X fetch.max.bytes=1048576. Repeatable. A secret "
+        "is given by where it is: -X sasl.password=env:NAME, or file:PATH.",
     )
     @click.option(
         "--config",
@@ -144,7 +146,16 @@ def _settings(
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", ctx, parameter)
-        settings[name.strip()] = value.strip()
+        name, value = name.strip(), value.strip()
+        if is_secret(name) and not Secret.is_reference_text(value):
+            raise click.BadParameter(
+                f"{name} in clear: everybody on this machine can read a command's arguments, and "
+                f"the shell keeps them; pass -X {name}=env:NAME or -X {name}=file:PATH, or a "
+                "--config file",
+                ctx,
+                parameter,
+            )
+        settings[name] = value
     return settings
 
 

@@ -299,6 +299,12 @@ def check_setting_names(names: Iterable[str], options: Iterable[str]) -> None:
         _check_name(name, options)
 
 
+def is_secret(name: str) -> bool:
+    """Whether a setting is one whose text must not be shown."""
+    setting = _SETTINGS.get(_kafka_name(name))
+    return setting is not None and setting.kind is Secret
+
+
 def _check_unsafe(value: Any) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else list(value)
     for name in names:

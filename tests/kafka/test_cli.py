@@ -120,6 +120,13 @@ def test_usage_errors_end_with_two():
     assert "'linger' is not NAME=VALUE" in failure(run("topics", "-X", "linger"), 2)
 
 
+@pytest.mark.parametrize("name", ["sasl.password", "sasl_plain_password", "ssl.key.pem"])
+def test_secret_among_the_arguments_is_refused_and_not_shown(name):
+    told = failure(run("topics", "-X", f"{name}=hunter2", servers="127.0.0.1:1"), 2)
+    assert f"pass -X {name}=env:NAME or -X {name}=file:PATH, or a --config file" in told
+    assert "hunter2" not in told
+
+
 def test_config_file_names_the_brokers_and_loses_to_options(broker, topic, tmp_path):
     file = tmp_path / "client.properties"
     file.write_text(f"# brokers\nbootstrap.servers = {broker.bootstrap_servers}\nfetch.min.bytes=x")
