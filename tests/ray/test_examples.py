@@ -1,16 +1,24 @@
-"""What the README shows, run as a user runs it: in a process of its own."""
+"""What the README shows, and the examples; the README's run as a user runs them, in processes."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from confluent_kafka.admin import ResourceType
 
-from sabot_ray.testing import EmbeddedKafka
+from sabot_ray.testing import EmbeddedKafka, Record
+from sabot_ray.testing import produce as write
+from tests.conftest import MakeTopic, Produce
+from tests.secure_broker import SecureBroker
+from tests.servers import KafkaBroker
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +30,23 @@ def run(environment: dict[str, str], *command: str) -> str:
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
+
+
+RunExample = Callable[..., str]
+
+
+@pytest.fixture
+def run_example(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> RunExample:
+    """A function that runs an example on the tests' Ray, which saves its start."""
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_quickstart_prints_the_rows_over_the_threshold(environment: dict[str, str]) -> None:
@@ -59,6 +84,79 @@ def test_columns_prints_the_rows_of_one_currency_after_the_other(
     output = run(environment, sys.executable, "examples/columns.py")
 
     assert output.endswith("EUR   9.50\nEUR  29.50\nEUR  49.50\nUSD  19.50\nUSD  39.50\n")
+
+
+def test_keys_and_headers_prints_each_record(run_example: RunExample) -> None:
+    assert run_example("keys_and_headers.py").splitlines() == [
+        "0: acme/1 Ada {'trace': '4bf9', 'source': 'web'}",
+        "1: acme/2 Grace ",
+        "2: acme/1 (deleted) {'source': 'admin'}",
+    ]
+
+
+def test_messy_records_keeps_what_it_can(run_example: RunExample) -> None:
+    assert run_example("messy_records.py").splitlines() == [
+        "1 19.90 2026-01-31 ['pen', 'ink'] None",
+        """2 5.00 2026-02-01 None {"$.vat":{"rate":0.2}}""",
+        "5 0.50 None None None",
+        "skipped: 2",
+    ]
+
+
+def test_text_lines_prints_those_that_begin_with_error(run_example: RunExample) -> None:
+    assert run_example("text_lines.py") == "ERROR disk full\nERROR gone\n"
+
+
+def test_time_range_counts_the_records_between_two_times(
+    run_example: RunExample, broker: KafkaBroker, make_topic: MakeTopic, produce: Produce
+) -> None:
+    topic = make_topic(partitions=2)
+    noon_ms = 1_767_268_800_000  # 2026-01-01T12:00:00Z
+    produce(
+        topic,
+        [Record(b"x", partition=n % 2, timestamp_ms=noon_ms + 60_000 * n) for n in range(10)],
+    )
+
+    output = run_example(
+        "time_range.py",
+        broker.bootstrap_servers,
+        topic,
+        "2026-01-01T12:02",
+        "2026-01-01T14:07+02:00",
+    )
+
+    assert output.splitlines() == [
+        "partition 0: 3 records from 12:02:00 to 12:06:00",
+        "partition 1: 2 records from 12:03:00 to 12:05:00",
+    ]
+
+
+def test_secure_reads_with_the_right_password_and_tells_what_is_wrong(
+    run_example: RunExample, secure_broker: SecureBroker, tmp_path: Path
+) -> None:
+    topic = user = f"test-{uuid.uuid4().hex[:12]}"
+    secure_broker.create_topic(topic)
+    write(secure_broker.bootstrap_servers, topic, [b'{"n": 1}'])
+    secure_broker.add_scram_user(user, "scram-pw")
+    secure_broker.allow(user, ResourceType.TOPIC, topic, "READ", "DESCRIBE")
+    password = tmp_path / "password"
+    password.write_text("scram-pw")
+    arguments = (
+        secure_broker.address("SCRAM"),
+        topic,
+        secure_broker.certificates["ca.pem"],
+        user,
+        str(password),
+    )
+
+    output = run_example("secure.py", *arguments)
+
+    assert f"Secret('file:{password}')" in output
+    assert output.endswith("\n1 rows\n")
+    password.write_text("wrong")
+    with pytest.raises(SystemExit, match=r"AuthenticationFailed: .*invalid credentials"):
+        run_example("secure.py", *arguments)
+    secure_broker.delete_topic(topic)
 
 
 def test_cluster_file_is_one_that_ray_up_takes() -> None:
