@@ -4,6 +4,8 @@
 #include <array>
 #include <new>
 
+#include "codec/json_tokens.h"
+
 namespace sabot {
 namespace {
 
@@ -76,13 +78,13 @@ Result<std::unique_ptr<BatchBuilder>> BatchBuilder::Make(BatchOptions options,
   batch->decoder_ = MakeDecoder(options.value_codec, by_field, "$");
   if (decodes_keys) {
     std::vector<ColumnBuilder*> key_columns(keys.fields.size(), nullptr);
-    if (batch->key_column_ != nullptr && keys.format == Codec::Format::kJson) {
+    if (keys.format != Codec::Format::kJson) {
+      key_columns.front() = batch->key_column_;
+    } else if (batch->key_column_ != nullptr) {
       batch->key_struct_ = static_cast<StructBuilder*>(batch->key_column_);
       for (size_t i = 0; i < key_columns.size(); ++i) {
         key_columns[i] = batch->key_struct_->child(i);
       }
-    } else {
-      key_columns.front() = batch->key_column_;
     }
     batch->key_decoder_ = MakeDecoder(keys, key_columns, "key");
   }
@@ -212,7 +214,13 @@ void BatchBuilder::AppendMetadata(Metadata metadata, ColumnBuilder* builder,
       auto* entry = static_cast<StructBuilder*>(list->items());
       if (record.headers != nullptr) {
         for (const Header& header : *record.headers) {
-          static_cast<BytesBuilder*>(entry->child(0))->Append(header.key);
+          auto* name = static_cast<BytesBuilder*>(entry->child(0));
+          // No broker looks at it, but a column of strings is UTF-8.
+          if (IsUtf8(header.key)) {
+            name->Append(header.key);
+          } else {
+            name->Append(ReplaceInvalidUtf8(header.key));
+          }
           if (header.value.has_value()) {
             static_cast<BytesBuilder*>(entry->child(1))->Append(*header.value);
           } else {

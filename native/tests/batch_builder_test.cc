@@ -147,6 +147,43 @@ TEST(AppendKeysThatAreNotBuiltValidatesThem) {
   EXPECT_EQ(batch.Export(), "1");
 }
 
+TEST(AppendKeysOfNoFieldsThatAreNotBuiltValidatesThem) {
+  Batch batch(JsonOf({Number()}), JsonOf({}), {Number()});
+  EXPECT_EQ(batch.Append(R"({"n":1})", R"({"id":1})"), "");
+  EXPECT_EQ(batch.Append(R"({"n":2})", R"({"id")"), "key: malformed JSON");
+  EXPECT_EQ(batch.Export(), "1");
+}
+
+TEST(AppendHeadersGivesNamesThatAreUtf8) {
+  const Field headers = MakeField(
+      "_kafka_headers", TypeId::kList,
+      {MakeField("item", TypeId::kStruct,
+                 {MakeField("key", TypeId::kString), MakeField("value", TypeId::kBinary)})});
+  BatchOptions options;
+  options.columns = {"_kafka_headers"};
+  options.value_codec = BytesCodec();
+  auto builder = BatchBuilder::Make(std::move(options), BufferPool::Make(0));
+  std::vector<Header> given;
+  for (const std::string_view name : {"é\U0001F600", "\xff", "a\xc3", "\xc0\xaf!", "\xed\xa0\x80",
+                                      "\xf0\x9f\x98", "\xe2\x82z", "\xf4\x90\x80\x80"}) {
+    given.push_back({name, std::nullopt});
+  }
+  Record record;
+  record.headers = &given;
+  EXPECT(!builder.value()->Append(record).has_value());
+  ArrowArray array;
+  builder.value()->Export(&array);
+  std::string expected = "[";
+  // As bytes.decode("utf-8", "replace") has them.
+  for (const char* name : {"é\U0001F600", "\uFFFD", "a\uFFFD", "\uFFFD\uFFFD!",
+                           "\uFFFD\uFFFD\uFFFD", "\uFFFD", "\uFFFDz", "\uFFFD\uFFFD\uFFFD\uFFFD"}) {
+    expected +=
+        (expected.size() == 1 ? "{key:\"" : ",{key:\"") + std::string(name) + "\",value:null}";
+  }
+  EXPECT_EQ(ColumnText(headers, *array.children[0]), expected + "]");
+  array.release(&array);
+}
+
 TEST(AppendRescuesUnknownFieldsInAnyOrderOfColumns) {
   const Field rescued = MakeField("_rescued", TypeId::kString);
   Batch batch(JsonOf({Number(), rescued}, UnknownFields::kRescue), {}, {rescued, Number()});

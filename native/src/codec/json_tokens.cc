@@ -9,6 +9,32 @@ namespace sabot {
 
 bool IsUtf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
+std::string ReplaceInvalidUtf8(std::string_view text) {
+  std::string replaced;
+  while (!text.empty()) {
+    const auto byte = [text](size_t at) { return static_cast<unsigned char>(text[at]); };
+    const unsigned char lead = byte(0);
+    const size_t whole = lead < 0x80    ? 1
+                         : lead < 0xC2  ? 0
+                         : lead < 0xE0  ? 2
+                         : lead < 0xF0  ? 3
+                         : lead <= 0xF4 ? 4
+                                        : 0;
+    // Of the second byte; overlong forms, surrogates and what is beyond U+10FFFF are no UTF-8.
+    unsigned char lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    unsigned char highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    size_t size = 1;
+    while (size < whole && size < text.size() && byte(size) >= lowest && byte(size) <= highest) {
+      ++size;
+      lowest = 0x80;
+      highest = 0xBF;
+    }
+    replaced += size == whole ? text.substr(0, size) : "\xEF\xBF\xBD";
+    text.remove_prefix(size);
+  }
+  return replaced;
+}
+
 struct JsonTokens::Parser {
   std::unique_ptr<simdjson::internal::dom_parser_implementation> stage_one;
 };

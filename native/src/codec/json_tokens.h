@@ -12,6 +12,10 @@ namespace sabot {
 // Whether a text is valid UTF-8; by simdjson.
 bool IsUtf8(std::string_view text);
 
+// The text with U+FFFD for each maximal part that is no UTF-8, as Java's and Python's decoders put
+// it.
+std::string ReplaceInvalidUtf8(std::string_view text);
+
 // simdjson's first stage over one document: finds the start of every structural character, string
 // and scalar, and checks UTF-8, closed strings and control characters. Not On-Demand, which leaves
 // skipped values unchecked, hides where tokens end, and wants 64 readable bytes behind the text;
