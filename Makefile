@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PRESET ?= release
 BIN := .venv/bin
+CLANG ?= clang++
+FUZZ_SECONDS ?= 60
 PYTEST := $(BIN)/python -m pytest -q
 CPP_FILES = $(shell find native bench -name '*.cc' -o -name '*.h')
 CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd')
@@ -9,7 +11,7 @@ CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd')
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-native test-faults format bench clean
+.PHONY: help setup servers demo test test-native test-faults fuzz format bench clean
 .PHONY: lint lint-style lint-types lint-layers lint-cython lint-cpp
 
 help:  ## Show this list
@@ -54,6 +56,22 @@ test-native: setup
 test-faults: setup servers  ## Kill, freeze and cut off what a stream depends on; takes long
 	@$(PYTEST) tests/faults
 
+# FUZZ_SECONDS=300 tries each target longer; CLANG=clang++-19 names the compiler. What it learns stays
+# in build/fuzz/corpus until `make clean`.
+fuzz: setup  ## Feed the JSON decoder and the batch builder with made-up input; needs clang
+	@command -v $(CLANG) >/dev/null || { echo "make fuzz needs clang with libFuzzer, there is no" \
+	  "$(CLANG): apt-get install clang (Debian, Ubuntu), dnf install clang compiler-rt (Fedora)," \
+	  "or name one with CLANG=clang++-19" >&2; exit 1; }
+	@cd native && cmake --preset fuzz -DCMAKE_CXX_COMPILER=$(CLANG) >/dev/null
+	@cd native && cmake --build --preset fuzz >/dev/null
+	@$(BIN)/python -m tests.fuzz_seeds build/fuzz/seeds
+	@for target in json_decoder batch_builder; do \
+	  mkdir -p build/fuzz/corpus/$$target; \
+	  build/fuzz/fuzz/$${target}_fuzz -verbosity=0 -print_funcs=0 -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=1024 \
+	    -dict=native/fuzz/json.dict -artifact_prefix=build/fuzz/$$target- -print_final_stats=1 \
+	    build/fuzz/corpus/$$target build/fuzz/seeds/$$target || exit 1; \
+	done
+
 lint: lint-style lint-types lint-layers lint-cython lint-cpp  ## Check style, types, layers, C++
 
 lint-style: setup
@@ -72,7 +90,7 @@ lint-cython: setup
 lint-cpp: setup
 	@$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 	@cd native && cmake --preset release >/dev/null
-	@$(BIN)/run-clang-tidy.py -quiet -hide-progress -p build/release 'native/(src|tests)/'
+	@$(BIN)/run-clang-tidy.py -quiet -hide-progress -p build/release 'native/(src|tests|fuzz)/'
 
 format:  ## Rewrite Python and C++ in the project's style
 	@$(BIN)/ruff check -q --fix-only
