@@ -18,7 +18,8 @@ from typing import Any
 import numpy
 import ray
 from ray import cloudpickle
-from ray._private import state
+from ray._private import ray_constants, state
+from ray.experimental import internal_kv
 
 from sabot_ray import KafkaConfig, Stream
 from sabot_ray.kafka.aiokafka_source import AiokafkaSource
@@ -38,6 +39,16 @@ def settings_of(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def key_value_store() -> dict[bytes, bytes | None]:
+    """Return what the cluster's own store holds: exported classes, jobs, runtime environments."""
+    names = [name for name in dir(ray_constants) if name.startswith("KV_NAMESPACE_")]
+    return {
+        key: internal_kv._internal_kv_get(key, namespace=namespace)
+        for namespace in {getattr(ray_constants, name) for name in names}
+        for key in internal_kv._internal_kv_list(b"", namespace=namespace)
+    }
+
+
 def main() -> None:
     orders = json.loads(Path(sys.argv[1]).read_text())
     found = Path(orders["found"])
@@ -53,16 +64,18 @@ def main() -> None:
     schema = {"n": "int64"}
     common = {"backend": orders["backend"], "schema": schema, "start": "earliest"}
     kept: list[Any] = []
+    outcomes: dict[str, str] = {}
     for order in orders["channels"]:
         name, address, topic = order["name"], order["address"], orders["topic"]
         settings = settings_of(order)
         shown = ""
+        outcomes[name] = "read"
         try:
             if order["ray"]:
                 more = {"debug": "all"} if orders["backend"] == "native" else {}
                 stream = Stream.from_kafka(address, topic, **common, **more, **settings)
                 shown += repr(stream)
-                (found / f"{name}.pickle").write_bytes(cloudpickle.dumps(stream))
+                (found / f"{name}.stream.pickle").write_bytes(cloudpickle.dumps(stream))
                 run = stream.start()
                 batches = iter(run)
                 assert next(batches).num_rows == 1
@@ -73,15 +86,17 @@ def main() -> None:
                 opened = source(address, topic, schema=schema, end="latest", **settings)
                 assert opened.poll(10, timeout_s=20).num_rows == 1
                 opened.close()
-            outcome = "read"
         except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
-            outcome = type(error).__name__
-            shown += traceback.format_exc() + repr(error)
+            outcomes[name] = type(error).__name__
+            (found / f"{name}.error.txt").write_text(traceback.format_exc() + repr(error))
             (found / f"{name}.error.pickle").write_bytes(pickle.dumps(error))
-        (found / f"{name}.txt").write_text(f"{outcome}\n{shown}")
+        (found / f"{name}.shown.txt").write_text(shown)
+    (found / "outcomes.txt").write_text(json.dumps(outcomes))
     kept.append([ray.put(numpy.zeros(20 << 20, numpy.uint8)) for _ in range(6)])
-    listing = [state.actors(), state.jobs(), state.node_ids(), ray.nodes()]
+    listing = [state.actors(), state.jobs(), state.workers(), state.node_ids(), ray.nodes()]
     (found / "state.txt").write_text(repr(listing))
+    (found / "timeline.txt").write_text(repr(state.timeline()))
+    (found / "store.pickle").write_bytes(pickle.dumps(key_value_store()))
     print("ready", flush=True)
     sys.stdin.readline()
 
