@@ -341,7 +341,6 @@ TEST(PollOfAnUndecodableRecordAmongManyTakesNothingBehindIt) {
 
 TEST(PollSkippingErrorsAmongManyFillsBatches) {
   Fixture fixture(0);
-  std::string expected;
   for (int i = 0; i < 3000; ++i) {
     if (i % 10 == 0) {
       fixture.cluster.Produce("t", 0, "no JSON");
