@@ -30,7 +30,7 @@ from sabot_ray.kafka.source import PartitionSource, SourceSpec
 from sabot_ray.offsets.kafka_group import KafkaGroupStore
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
 from sabot_ray.testing import produce as write
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 from tests.kafka.reading import NUMBERS, number, numbered, read_to
 from tests.secure_broker import SecureBroker, running_secure_broker, token
 
@@ -385,7 +385,7 @@ def test_running_group_whose_read_is_taken_away_fails(secure_broker, topic, stor
     secure_broker.allow(user, ResourceType.GROUP, f"group-{user}", "READ")
     partition = TopicPartition(topic, 0)
     store = store_type(scram(secure_broker, user), f"group-{user}", "stream", [partition])
-    offsets = {partition: 1}
+    offsets = {partition: OffsetAndMetadata(1, "")}
     with closing(store):
         assert store.acquire() == {}
         store.commit(offsets, timeout_s=10)
