@@ -24,7 +24,7 @@ from sabot_ray.kafka.aiokafka_source import AiokafkaSource
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.backend import choose_backend
 from sabot_ray.offsets import open_kafka_group
-from sabot_ray.types import TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition
 
 servers, topic = sys.argv[1:]
 try:
@@ -37,7 +37,7 @@ assert choose_backend() == "aiokafka"
 owned = [TopicPartition(topic, 0)]
 store = open_kafka_group(KafkaConfig(servers), "g-" + topic, "stream", owned)
 assert store.acquire() == {}
-store.commit({TopicPartition(topic, 0): 1}, timeout_s=10)
+store.commit({TopicPartition(topic, 0): OffsetAndMetadata(1, "")}, timeout_s=10)
 store.close()
 source = AiokafkaSource(servers, topic, "g-" + topic, schema={"n": "int64"}, end="latest")
 assert source.poll(10, timeout_s=10).to_pylist() == [{"n": 1}, {"n": 2}]
