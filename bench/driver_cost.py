@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 import time
 from collections import deque
@@ -18,11 +17,12 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from bench import own_process
+from bench.contenders import sabot_ray
 from bench.job import Job
 from bench.local_ray import local_ray
 from bench.topic import Backlog
 from sabot_ray.runtime.coordinator import MAX_OUTSTANDING
-from sabot_ray.stream import Stream
 from tests.servers import KafkaBroker
 
 #: Rows in a small batch, which travels inside the call's answer; and in one of 0.8 MB, which goes
@@ -58,17 +58,9 @@ def measure(broker: KafkaBroker, backlog: Backlog, rounds: int) -> list[DriverCo
         RuntimeError: It failed; the message holds what it printed.
     """
     job = Job(broker.bootstrap_servers, backlog.name, backlog.shape, backlog.rows, 0)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.driver_cost", str(rounds)],
-        input=job.to_json(),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"driver cost: failed:\n{done.stderr[-4000:]}")
-    return [DriverCost(**json.loads(line)) for line in done.stdout.splitlines()]
+    command = own_process.module("bench.driver_cost", rounds)
+    lines = own_process.run("driver cost:", command, job.to_json(), 900)
+    return [DriverCost(**json.loads(line)) for line in lines]
 
 
 class _Bare:
@@ -79,20 +71,6 @@ class _Bare:
 
     def give(self) -> pa.RecordBatch:
         return self._batch
-
-
-def _stream_batches(job: Job) -> Iterator[pa.RecordBatch]:
-    stream = Stream.from_kafka(
-        job.bootstrap_servers,
-        job.topic,
-        backend="native",
-        schema=job.records.schema,
-        start="earliest",
-        end=job.rows,
-        batch_size=job.batch_rows,
-    )
-    with stream.start() as run:
-        yield from run
 
 
 def _bare_batches(batch: pa.RecordBatch, count: int) -> Iterator[pa.RecordBatch]:
@@ -128,7 +106,7 @@ def _costs(job: Job, rounds: int) -> Iterator[DriverCost]:
         for batch_rows, count in SIZES:
             rows = min(job.rows or 0, batch_rows * count)
             wanted = replace(job, batch_rows=batch_rows, rows=rows)
-            cpu_s, batches, sample = _cost(_stream_batches(wanted))
+            cpu_s, batches, sample = _cost(iter(sabot_ray.stream(wanted)))
             bare_cpu_s, _, _ = _cost(_bare_batches(sample, batches))
             if number:
                 yield DriverCost(batch_rows, sample.nbytes, number, batches, cpu_s, bare_cpu_s)

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 import time
 
 import pyarrow as pa
 import ray
 
+from bench import own_process
 from bench.job import PREFETCH_BYTES, Job
 from bench.local_ray import local_ray
 from sabot_ray.codecs.json import JsonCodec
@@ -34,17 +34,8 @@ def times(job: Job, rounds: int) -> list[float]:
     Raises:
         RuntimeError: It failed; the message holds what it printed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.first_batch", str(rounds)],
-        input=job.to_json(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"first batch: failed:\n{done.stderr[-4000:]}")
-    return [float(line) for line in done.stdout.splitlines()]
+    command = own_process.module("bench.first_batch", rounds)
+    return list(map(float, own_process.run("first batch:", command, job.to_json(), 300)))
 
 
 def _measure(job: Job, rounds: int) -> None:

@@ -12,8 +12,10 @@ import ray
 
 from bench.cpu import CpuTime, ray_workers
 
-#: A Ray that uses less CPU than this, in seconds per second, has started.
+#: A Ray that uses less CPU than this, in seconds per second, has started...
 _QUIET_CPU = 0.1
+#: ...over so long, in seconds.
+_LOOK_S = 0.5
 #: Longest time to wait for that, in seconds.
 _START_TIMEOUT_S = 60.0
 
@@ -47,8 +49,8 @@ def _await_start() -> None:
     cores = int(ray.cluster_resources()["CPU"])
     while time.monotonic() < deadline:
         before = CpuTime.now()
-        time.sleep(0.5)
+        time.sleep(_LOOK_S)
         used = CpuTime.now().since(before)
-        if len(ray_workers()) >= cores and used.consuming + used.of_ray < 0.5 * _QUIET_CPU:
+        if len(ray_workers()) >= cores and used.consuming + used.of_ray < _LOOK_S * _QUIET_CPU:
             return
     raise RuntimeError(f"Ray has not come to rest within {_START_TIMEOUT_S:g} s")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import cast
 
 import ray
 
+from bench import own_process
 from bench.cpu import ray_workers
 from bench.job import PREFETCH_BYTES, Job
 from bench.local_ray import local_ray
@@ -153,17 +153,9 @@ def measure(broker: KafkaBroker, backlog: Backlog, backend: str, seconds: float)
         RuntimeError: It failed; the message holds what it printed.
     """
     job = Job(broker.bootstrap_servers, backlog.name, backlog.shape, backlog.rows, 50_000)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.memory", backend, str(seconds)],
-        input=job.to_json(),
-        capture_output=True,
-        text=True,
-        timeout=120 + seconds,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"memory: failed:\n{done.stderr[-4000:]}")
-    peak, idle = (Memory(**values) for values in json.loads(done.stdout.splitlines()[-1]))
+    command = own_process.module("bench.memory", backend, seconds)
+    *_, found = own_process.run("memory:", command, job.to_json(), 120 + seconds)
+    peak, idle = (Memory(**values) for values in json.loads(found))
     return ReaderMemory(
         backend, backlog.shape, backlog.compression, peak, idle, PREFETCH_BYTES, _IN_FLIGHT_BYTES
     )

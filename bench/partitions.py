@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import own_process
 from bench.cpu import CpuTime
 from bench.data import SHAPES
 from bench.local_ray import local_ray
@@ -86,17 +86,11 @@ def measure(broker: KafkaBroker, backlogs: Sequence[Backlog], rounds: int) -> li
     Raises:
         RuntimeError: It failed; the message holds what it printed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.partitions", broker.bootstrap_servers, str(rounds)],
-        input=json.dumps([dataclasses.asdict(backlog) for backlog in backlogs]),
-        capture_output=True,
-        text=True,
-        timeout=60 + _TIMEOUT_S * len(backlogs) * (rounds + 1),
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"partitions: failed:\n{done.stderr[-4000:]}")
-    return [PartitionsRun(**json.loads(line)) for line in done.stdout.splitlines()]
+    command = own_process.module("bench.partitions", broker.bootstrap_servers, rounds)
+    given = json.dumps([dataclasses.asdict(backlog) for backlog in backlogs])
+    timeout_s = 60 + _TIMEOUT_S * len(backlogs) * (rounds + 1)
+    lines = own_process.run("partitions:", command, given, timeout_s)
+    return [PartitionsRun(**json.loads(line)) for line in lines]
 
 
 def _run(bootstrap_servers: str, backlog: Backlog, number: int, *, check: bool) -> PartitionsRun:

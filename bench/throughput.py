@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench import raw
+from bench import own_process, raw
 from bench.cpu import process_cpu_s
 from bench.job import Job, Outcome
 from bench.topic import Backlog
@@ -63,20 +61,9 @@ def run_contender(contender: str, job: Job) -> Outcome:
         RuntimeError: It failed; the message holds what it printed.
     """
     module = CONTENDERS[contender]
-    command = (
-        raw.command(job) if module is None else [sys.executable, "-m", "bench.contender", module]
-    )
-    done = subprocess.run(
-        command,
-        input=job.to_json(),
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"contender '{contender}' failed:\n{done.stderr[-4000:]}")
-    return Outcome.from_json(done.stdout.splitlines()[-1])
+    command = raw.command(job) if module is None else own_process.module("bench.contender", module)
+    lines = own_process.run(f"contender '{contender}'", command, job.to_json(), _TIMEOUT_S)
+    return Outcome.from_json(lines[-1])
 
 
 def check(contender: str, outcome: Outcome, backlog: Backlog) -> None:

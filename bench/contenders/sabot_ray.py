@@ -12,10 +12,9 @@ from bench.local_ray import local_ray
 from sabot_ray.stream import Stream
 
 
-@contextmanager
-def contend(job: Job) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Iterate a `Stream` of the native backend."""
-    stream = Stream.from_kafka(
+def stream(job: Job) -> Stream:
+    """Return a `Stream` of the native backend over the job's records."""
+    return Stream.from_kafka(
         job.bootstrap_servers,
         job.topic,
         backend="native",
@@ -24,6 +23,11 @@ def contend(job: Job) -> Iterator[Iterator[pa.RecordBatch]]:
         end=job.rows,
         batch_size=job.batch_rows,
     )
+
+
+@contextmanager
+def contend(job: Job) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Iterate a `Stream` of the native backend."""
     # A stream that is left before its end must be closed while Ray is there.
-    with local_ray(), closing(iter(stream)) as batches:
+    with local_ray(), closing(iter(stream(job))) as batches:
         yield batches
