@@ -146,7 +146,7 @@ def compare(
     for number in range(1, rounds + 1):
         for contender in contenders:
             topic = f"bench-latency-{rate}-{contender}-{number}"
-            broker.create_topic(topic, retention_ms=-1)
+            broker.create_topic(topic)
             job = Job(broker.bootstrap_servers, topic, "timed", None, 50_000)
             yield from _one_round((BARE, contender), job, rate, seconds, number)
 

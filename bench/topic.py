@@ -121,7 +121,7 @@ def fill(
     """
     shape = SHAPES[shape_name]
     name = f"bench-{shape_name}-{compression}-{rows}-{partitions}"
-    broker.create_topic(name, partitions, retention_ms=-1)
+    broker.create_topic(name, partitions)
     digest, value_bytes, done = Digest(shape), 0, 0
     source = shape.rows(rows, seed)
     with _Writer(broker, name, compression) as writer:
