@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sabot_ray.codecs.json_document import Node, Unfit, is_integer, kind, parse_document
 from sabot_ray.errors import ConfigError
-from sabot_ray.schema import JSON_TEXT_METADATA, RESERVED_PREFIX
+from sabot_ray.schema import JSON_TEXT_METADATA, can_be_column
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _UINT64: Final = range(1 << 64)
@@ -51,7 +51,7 @@ class _Seen:
         return [
             column.field(name)
             for name, column in self.fields.items()
-            if not name.startswith(RESERVED_PREFIX) and name not in without
+            if can_be_column(name) and name not in without
         ]
 
     def field(self, name: str) -> pa.Field[Any]:

@@ -33,7 +33,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from sabot_ray.errors import AuthenticationFailed, BrokerUnavailable, KafkaError
 from sabot_ray.kafka.aiokafka_errors import from_code, kafka_error
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks, by_topic
 
 READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
@@ -355,10 +355,8 @@ async def committed_offsets(
     Raises:
         KafkaError: The coordinator refuses.
     """
-    wanted: dict[str, list[int]] = {}
-    for topic, number in partitions:
-        wanted.setdefault(topic, []).append(number)
-    answer = await coordinator.send(OffsetFetchRequest(group_id, list(wanted.items())))
+    wanted = list(by_topic(partitions).items())
+    answer = await coordinator.send(OffsetFetchRequest(group_id, wanted))
     codes = [answer.error_code, *(entry[3] for _, entries in answer.topics for entry in entries)]
     for code in filter(None, codes):
         raise from_code(code, f"group '{group_id}': committed offsets")

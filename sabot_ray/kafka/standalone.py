@@ -262,7 +262,7 @@ def _resolve(
     client = connect_cluster(config)
     try:
         partition = _only_partition(topic, client.partitions(topic), partition_id)
-        wanted = [TopicPartition(topic, partition)] if group_id else []
+        wanted = [TopicPartition(topic, partition)]
         committed = client.committed(group_id, wanted) if group_id else {}
         ranges = resolve_ranges(
             topic,

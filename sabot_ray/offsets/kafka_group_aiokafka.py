@@ -8,7 +8,7 @@ that it is no member any more: two drivers would steal the group from each other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 from zlib import crc32
@@ -49,7 +49,7 @@ from sabot_ray.offsets.store import (
     offset_of,
     taken_over,
 )
-from sabot_ray.types import OffsetAndMetadata, TopicPartition
+from sabot_ray.types import OffsetAndMetadata, TopicPartition, by_topic
 
 _MAX_BACKOFF_S: Final = 1.0
 _BROKERS_RETENTION: Final = -1
@@ -289,7 +289,7 @@ class AiokafkaGroupStore:
 
     async def _join_group(self, connection: AIOKafkaConnection) -> tuple[int, set[TopicPartition]]:
         """Join, and return the generation and the partitions that are assigned to this member."""
-        topics = sorted(_by_topic(self._partitions))
+        topics = list(by_topic(self._partitions))
         metadata = ConsumerProtocolMemberMetadata(0, topics, b"").encode()
         partitions = crc32(repr(sorted(self._partitions)).encode())
         protocols = [
@@ -347,7 +347,7 @@ class AiokafkaGroupStore:
             # Without this the others would wait for an assignment until our session expires.
             await connection.send(LeaveGroupRequest(self._group_id, self._member_id))
             raise self._shared(f"{len(joined.members) - 1} other consumers take part in it")
-        everything = list(_by_topic(self._partitions).items())
+        everything = list(by_topic(self._partitions).items())
         return [(self._member_id, ConsumerProtocolMemberAssignment(0, everything, b"").encode())]
 
     def _own_partitions(self, assignment: bytes) -> set[TopicPartition]:
@@ -364,10 +364,3 @@ class AiokafkaGroupStore:
             f"{self._where}: {reason}; stop the other consumers of this group, or pass a group_id "
             "of its own to this stream"
         )
-
-
-def _by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for topic, number in sorted(partitions):
-        found.setdefault(topic, []).append(number)
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ from sabot_ray.kafka.metadata import ClusterClient
 from sabot_ray.kafka.sampling import sample_records
 from sabot_ray.offsets.kept_schema import MAX_METADATA_BYTES, KeptSchema
 from sabot_ray.schema import RESCUED_COLUMN, differences, metadata_fields
-from sabot_ray.types import TopicPartition, Watermarks
+from sabot_ray.types import TopicPartition, Watermarks, by_topic
 
 if TYPE_CHECKING:
     from sabot_ray.runtime.plan import SourceOptions
@@ -125,10 +125,9 @@ def watermarks_of(
     client: ClusterClient, partitions: Iterable[TopicPartition]
 ) -> dict[str, dict[int, Watermarks]]:
     """Return the bounds of the logs, by topic."""
-    wanted: dict[str, list[int]] = {}
-    for topic, number in partitions:
-        wanted.setdefault(topic, []).append(number)
-    return {topic: client.watermarks(topic, numbers) for topic, numbers in wanted.items()}
+    return {
+        topic: client.watermarks(topic, numbers) for topic, numbers in by_topic(partitions).items()
+    }
 
 
 def _inferred(
@@ -139,11 +138,10 @@ def _inferred(
     partitions: Iterable[TopicPartition],
 ) -> tuple[Codec, Codec]:
     """Return the codecs; a sample of the topics gives the schemas that are missing."""
-    watermarks: Mapping[str, Mapping[int, Watermarks]] = watermarks_of(client, partitions)
     sampled = sample_records(
         client,
         options.source_name,
-        watermarks,
+        watermarks_of(client, partitions),
         options.sample_records,
         remedy="schema" if values is None else "key_codec",
     )
