@@ -174,7 +174,7 @@ def prepare(
         # Before the group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
         codecs = resolve_codecs(options, client, partitions, kept)
-        needed_columns(operators, codecs.source_schema(options.metadata))
+        reader = reader_plan(options, operators, codecs, counts_only=counts_only)
         store: OffsetStore | None = None
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id
@@ -185,6 +185,7 @@ def prepare(
                 # The former owner's last words.
                 kept = _kept_schema(committed)
                 codecs = resolve_codecs(options, client, partitions, kept)
+                reader = reader_plan(options, operators, codecs, counts_only=counts_only)
         ranges = {}
         for topic, watermarks in watermarks_of(client, partitions).items():
             resolved = resolve_ranges(
@@ -198,7 +199,7 @@ def prepare(
             )
             ranges.update({TopicPartition(topic, p): wanted for p, wanted in resolved.items()})
         plan = RunPlan(
-            reader_plan(options, operators, codecs, counts_only=counts_only),
+            reader,
             ranges,
             store,
             {partition: found.offset for partition, found in committed.items()},

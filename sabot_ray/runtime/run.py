@@ -134,7 +134,6 @@ class StreamRun:
         self._plan = plan
         self._tracker = AckTracker()
         self._store = plan.store
-        self._codecs = plan.codecs
         self._evolution = SchemaEvolution(options)
         # What came of each evolution; the batches of the next ones may be under way.
         self._generations = [_Generation(plan.schema, self._commit_metadata())]
@@ -389,21 +388,20 @@ class StreamRun:
         The batches that were read before keep theirs, and come first.
         """
         met = self._coordinator.new_field
-        codecs = self._evolution.evolve(self._codecs, met) if met is not None else None
+        codecs = self._evolution.evolve(self._plan.codecs, met) if met is not None else None
         if codecs is None:
             return
         operators, counts_only = self._plan.reader.operators, self._plan.reader.counts_only
         reader = reader_plan(self._options, operators, codecs, counts_only=counts_only)
         schema = output_schema(operators, codecs.source_schema(self._options.metadata))
-        self._codecs = codecs
-        self._plan = replace(self._plan, reader=reader)
+        self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))
         self._coordinator.change_plan(reader)
 
     def _commit_metadata(self) -> str:
         if self._store is None:
             return ""
-        return commit_metadata(self._options, self._codecs.kept)
+        return commit_metadata(self._options, self._plan.codecs.kept)
 
     def _acknowledge(self, partition: TopicPartition, start_offset: int) -> None:
         self._tracker.acknowledge(partition, start_offset)
