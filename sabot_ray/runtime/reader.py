@@ -433,7 +433,7 @@ class Reader:
             # One that gave less has caught up; one that gave nothing in time is as it was.
             gained = read.source.position() - offset
             read.is_behind = gained == 0 or gained >= BACKLOG_OFFSETS
-        return first if len(pieces) == 1 else _concat(pieces)
+        return first if len(pieces) == 1 else pa.concat_batches(pieces)  # type: ignore[attr-defined]  # no stub
 
     def _answer(
         self, read: _Partition, batch: pa.RecordBatch | None
@@ -504,11 +504,6 @@ def _untold_since(read: _Partition) -> float:
 def _has_dictionary(codec: Codec) -> bool:
     columns = codec.columns
     return plain_schema(columns) is not columns
-
-
-def _concat(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
-    table = pa.Table.from_batches(pieces).combine_chunks()
-    return next(iter(table.to_batches()), pieces[0])
 
 
 def _ipc_stream(batch: pa.RecordBatch) -> bytes:
