@@ -54,6 +54,7 @@ Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
   }
   pipeline->messages_.resize(kChunk * count);
   pipeline->parts_.reserve(count);
+  pipeline->row_bytes_.reserve(pipeline->threads_ ? pipeline->messages_.size() : 0);
   Result<QueueHandle> queue = pipeline->consumer_->OpenQueue(given.topic, given.partition);
   if (!queue.ok()) {
     return queue.status();
@@ -307,6 +308,7 @@ size_t PartitionPipeline::PlanParts(int64_t max_rows) {
   const int64_t most_bytes = options_.max_batch_bytes - decoder().batch_bytes();
   size_t end = next_;
   int64_t bytes = 0;
+  row_bytes_.clear();
   // As if none were dropped: else there is another turn.
   while (end < count_ && static_cast<int64_t>(end - next_) < most_rows && bytes < most_bytes) {
     const rd_kafka_message_t& message = *messages_[end];
@@ -314,7 +316,8 @@ size_t PartitionPipeline::PlanParts(int64_t max_rows) {
         (options_.end_offset >= 0 && message.offset >= options_.end_offset)) {
       break;
     }
-    bytes += decoder().RowBytes(message);
+    row_bytes_.push_back(decoder().RowBytes(message));
+    bytes += row_bytes_.back();
     ++end;
   }
   const int64_t count =
@@ -323,7 +326,7 @@ size_t PartitionPipeline::PlanParts(int64_t max_rows) {
     const int64_t enough_bytes = bytes / count + 1;
     int64_t part_bytes = 0;
     for (size_t begin = next_, at = next_; at < end; ++at) {
-      part_bytes += decoder().RowBytes(*messages_[at]);
+      part_bytes += row_bytes_[at - next_];
       if (part_bytes >= enough_bytes || at + 1 == end) {
         parts_.push_back({begin, at + 1, begin, Status::Ok(), false});
         begin = at + 1;

@@ -145,6 +145,7 @@ class PartitionPipeline {
   size_t count_ = 0;
   std::shared_ptr<DecodeThreads> threads_;  // Until closed.
   std::vector<Part> parts_;
+  std::vector<int64_t> row_bytes_;  // Of the records that are being divided into parts.
   uint64_t unknown_published_ = 0;
 
   mutable std::mutex stats_mutex_;
