@@ -186,14 +186,8 @@ class Batch {
   std::unique_ptr<BatchBuilder> builder_;
 };
 
-std::optional<std::string_view> BytesAt(const ArrowArray& array, int64_t row) {
-  if (array.buffers[0] != nullptr && !testing::ReadBit(array.buffers[0], row)) {
-    return std::nullopt;
-  }
-  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
-  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
-  return std::string_view(static_cast<const char*>(array.buffers[2]) + begin,
-                          static_cast<size_t>(end - begin));
+std::optional<std::string_view> ValueAt(const ArrowArray& array, int64_t row) {
+  return IsNull(array, row) ? std::nullopt : std::optional(BytesAt(array, row));
 }
 
 void CheckMetadata(std::string_view column, const Codec& keys, const ArrowArray& array,
@@ -205,15 +199,15 @@ void CheckMetadata(std::string_view column, const Codec& keys, const ArrowArray&
     if (column == "_kafka_offset") {
       CHECK(ReadValue<int64_t>(array.buffers[1], row) == record.offset);
     } else if (column == "_kafka_key" && keys.format != Codec::Format::kJson) {
-      CHECK(BytesAt(array, row) == record.key);
+      CHECK(ValueAt(array, row) == record.key);
     } else if (column == "_kafka_headers") {
       CHECK(ReadValue<int32_t>(array.buffers[1], row) == header);
       for (const Header& expected : *record.headers) {
         const ArrowArray& entries = *array.children[0];
         const std::string name = ReplaceInvalidUtf8(expected.key);
-        CHECK(BytesAt(*entries.children[0], header) == name);
+        CHECK(ValueAt(*entries.children[0], header) == name);
         CHECK(name == expected.key || !IsUtf8(expected.key));
-        CHECK(BytesAt(*entries.children[1], header) == expected.value);
+        CHECK(ValueAt(*entries.children[1], header) == expected.value);
         ++header;
       }
     }

@@ -23,16 +23,6 @@ using testing::ReadValue;
 
 constexpr int64_t kSecondsPerDay = 86'400;
 
-bool IsNull(const ArrowArray& array, int64_t row) {
-  return array.buffers[0] != nullptr && !ReadBit(array.buffers[0], row);
-}
-
-std::string_view BytesAt(const ArrowArray& array, int64_t row) {
-  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
-  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
-  return {static_cast<const char*>(array.buffers[2]) + begin, static_cast<size_t>(end - begin)};
-}
-
 // A decoder of one column named "v", or of none, for texts that are JSON themselves.
 class JsonText {
  public:
@@ -215,6 +205,16 @@ void CheckMap(const ArrowArray& map) {
 }
 
 }  // namespace
+
+bool IsNull(const ArrowArray& array, int64_t row) {
+  return array.buffers[0] != nullptr && !ReadBit(array.buffers[0], row);
+}
+
+std::string_view BytesAt(const ArrowArray& array, int64_t row) {
+  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
+  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
+  return {static_cast<const char*>(array.buffers[2]) + begin, static_cast<size_t>(end - begin)};
+}
 
 void Abort(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);

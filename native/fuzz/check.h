@@ -1,6 +1,9 @@
 // What must hold whatever was decoded; the process aborts where it does not.
 #pragma once
 
+#include <cstdint>
+#include <string_view>
+
 #include "arrow/c_data.h"
 #include "arrow/field.h"
 
@@ -14,6 +17,11 @@ namespace sabot::fuzz {
       ::sabot::fuzz::Abort(#condition, __FILE__, __LINE__); \
     }                                                       \
   } while (false)
+
+bool IsNull(const ArrowArray& array, int64_t row);
+
+// A string or binary value.
+std::string_view BytesAt(const ArrowArray& array, int64_t row);
 
 // Checks that an exported array is one of the Arrow format, and that its values are within their
 // type: UTF-8, JSON text, the digits of a decimal, the hours of a day, a key of a map once...
