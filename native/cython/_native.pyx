@@ -201,6 +201,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         Status Poll(int64_t, milliseconds, ArrowArray*)
         int64_t position()
         cbool has_news()
+        int64_t Backlog()
         cbool done()
         Status Seek(int64_t)
         PartitionStats Stats()
@@ -582,6 +583,10 @@ cdef class PartitionPipeline:
     def has_news(self) -> bool:
         """Tell whether a poll may have something at once."""
         return deref(self._pipeline).has_news()
+
+    def backlog(self) -> int:
+        """Return how many offsets are known to lie ahead."""
+        return deref(self._pipeline).Backlog()
 
     def done(self) -> bool:
         """Tell whether nothing more comes: the end is reached, or the pipeline closed."""

@@ -261,11 +261,21 @@ bool PartitionPipeline::IsFarBehind() const {
   if (decoder().counted().records == decoder().rows()) {
     return false;
   }
-  int64_t end = consumer_->LastKnownHigh(options_.topic, options_.partition);
+  int64_t backlog = KnownBacklog();
   if (options_.end_offset >= 0) {
-    end = std::min(end, options_.end_offset);
+    backlog = std::min(backlog, options_.end_offset - position());
   }
-  return end - position() >= kBacklogRecords;
+  return backlog >= kBacklogRecords;
+}
+
+int64_t PartitionPipeline::KnownBacklog() const {
+  const int64_t end = consumer_->LastKnownHigh(options_.topic, options_.partition);
+  return std::max<int64_t>(end - position(), 0);
+}
+
+int64_t PartitionPipeline::Backlog() {
+  const std::lock_guard lock(polling_);
+  return closed_ ? 0 : KnownBacklog();
 }
 
 Status PartitionPipeline::TakeRecords(int64_t max_rows) {

@@ -66,6 +66,8 @@ class PartitionPipeline {
   bool has_news() const {
     return next_ < count_ || !failure_.ok() || !next_failure_.ok() || news_.pending;
   }
+  // How many offsets lie ahead, as far as fetches have told: up to the log's end. Zero once closed.
+  int64_t Backlog();
   // Nothing more comes: the end is reached, or the pipeline closed.
   bool done() const { return closed_ || AtEnd(); }
   Status Seek(int64_t offset);
@@ -103,6 +105,8 @@ class PartitionPipeline {
   bool IsFull(int64_t max_rows) const {
     return decoder().rows() >= max_rows || decoder().batch_bytes() >= options_.max_batch_bytes;
   }
+  // What `Backlog` tells, while not closed.
+  int64_t KnownBacklog() const;
   // Whether the log is known to hold so much more that the next records are on their way.
   bool IsFarBehind() const;
   Status FillBatch(int64_t max_rows, Clock::time_point deadline);

@@ -204,6 +204,9 @@ TEST(PollFarBehindTheEndGivesFullBatches) {
   }
   // The first one goes out at once, and a slow moment cuts one short.
   EXPECT(polls <= 10);
+  EXPECT_EQ(pipeline->Backlog(), 6000 - pipeline->position());
+  pipeline->Close();
+  EXPECT_EQ(pipeline->Backlog(), 0);
 }
 
 TEST(PollPastTheLastRecordGivesNothingAndStaysThere) {

@@ -290,7 +290,7 @@ def _shown(schema: pa.Schema, columns: str | None, metadata: bool) -> tuple[str,
 def _opened(
     backend: Backend, config: KafkaConfig, spec: SourceSpec, ranges: Mapping[int, OffsetRange]
 ) -> Iterator[dict[int, PartitionSource]]:
-    client = connect_source_client(backend, config, spec.prefetch_bytes)
+    client = connect_source_client(backend, config, spec.prefetch_bytes, is_shared=len(ranges) > 1)
     try:
         yield {
             partition: client.open_source(spec, partition, found.start_offset, found.end_offset)

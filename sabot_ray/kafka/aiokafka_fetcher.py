@@ -107,6 +107,9 @@ class PartitionFetcher:
         self._retry_backoff_s: float = settings.get("retry_backoff_ms", 100) / 1000
         self.read_committed: bool = settings["isolation_level"] == "read_committed"
         self.check_crcs: bool = settings["check_crcs"]
+        #: The end of the log that the latest answer told: the last stable offset, where only that
+        #: is read.
+        self.log_end = 0
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         # Since when an answer is awaited, over all attempts to get one; None where none is.
@@ -263,6 +266,7 @@ class PartitionFetcher:
         _, code, high_watermark, last_stable, *rest = answer.topics[0][1][0]
         if code:
             raise from_code(code, f"{self._where} offset {offset}")
+        self.log_end = last_stable if self.read_committed else high_watermark
         # What lies between differs by version: log start, the preferred replica.
         aborted, data = rest[1 if answer.API_VERSION >= 5 else 0], rest[-1] or b""
         records = MemoryRecords(data)
@@ -280,10 +284,9 @@ class PartitionFetcher:
         else:
             # The broker read the log up to this bound and found nothing: it was compacted away. A
             # throttled answer is empty, too, but nobody looked.
-            bound = last_stable if self.read_committed else high_watermark
-            if answer.throttle_time_ms or bound <= offset:
+            if answer.throttle_time_ms or self.log_end <= offset:
                 return offset
-            next_offset = bound
+            next_offset = self.log_end
         by_first_offset = sorted(aborted or [], key=lambda transaction: transaction[1])
         with self._changed:
             self._fetched.append(Fetched(batches, by_first_offset, next_offset, len(data)))

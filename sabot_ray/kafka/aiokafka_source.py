@@ -223,6 +223,10 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         # The rest of an answer is cheap to look for, once.
         return self._is_unpacking or self._fetcher.has_news()
 
+    def backlog(self) -> int:
+        """See `PartitionSource.backlog`."""
+        return max(self._fetcher.log_end - self._position, 0)
+
     def cut_off_s(self) -> float:
         """Return for how long the partition has been out of reach, in seconds; 0 if it is not."""
         return self._fetcher.cut_off_s()

@@ -62,13 +62,21 @@ def native_load_error() -> str | None:
 
 
 def connect_source_client(
-    backend: Backend, config: KafkaConfig, prefetch_bytes: int
+    backend: Backend, config: KafkaConfig, prefetch_bytes: int, *, is_shared: bool = False
 ) -> SourceClient:
     """Return a client of the backend.
+
+    Args:
+        backend: Which one.
+        config: How to reach the brokers.
+        prefetch_bytes: Limit of the memory for what is fetched ahead of each partition.
+        is_shared: Whether several partitions are read with it.
 
     Raises:
         BackendUnavailable: It cannot be loaded on this machine.
     """
     if backend == "native":
-        return librdkafka.LibrdkafkaClient(config, prefetch_bytes=prefetch_bytes)
+        return librdkafka.LibrdkafkaClient(
+            config, prefetch_bytes=prefetch_bytes, is_shared=is_shared
+        )
     return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)

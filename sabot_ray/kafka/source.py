@@ -110,6 +110,12 @@ class PartitionSource(Protocol):
         Never false when it has: a row, a position that moved, or an error.
         """
 
+    def backlog(self) -> int:
+        """Return how many offsets lie ahead, as far as fetches have told: of the log's end.
+
+        0 where none has told yet. Asks nobody.
+        """
+
     def watermarks(self) -> Watermarks:
         """Ask the broker for the bounds of the log.
 

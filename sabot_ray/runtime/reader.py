@@ -34,11 +34,14 @@ _LOOK_INTERVAL_S = 1.0
 #: A reader of several partitions hands over at most so many bytes of one before it looks at the
 #: others...
 QUANTUM_BYTES = 4 << 20
-#: ...unless all are far behind the log's end, as they are where a poll gives so many offsets: then
-#: full batches cost least, and nobody waits for a record that has just come.
+#: ...unless all are as far behind the log's end: then full batches cost least, and nobody waits for
+#: a record that has just come.
 BACKLOG_OFFSETS = 1000
-#: How long it waits for more of a partition then, in seconds.
-BACKLOG_LINGER_S = 0.05
+#: How long it waits for more of a partition then, longer than a fetch that went out before may take
+#: (`librdkafka.SHARED_FETCH_WAIT_MS`), in seconds...
+BACKLOG_LINGER_S = 0.1
+#: ...and how long a batch may take while more of it keeps coming, in seconds.
+LONGEST_GATHERING_S = 0.5
 #: Least that is fetched ahead of each partition.
 MIN_PREFETCH_BYTES = 1 << 20
 #: Batches up to this size travel with their description. Ray inlines answers up to 100 KB.
@@ -174,8 +177,6 @@ class _Partition:
         self.assignment = assignment
         self.source = source
         self.told_offset = assignment.start_offset
-        # Whether its last poll gave as much as if it were far behind the log's end.
-        self.is_behind = False
         # What it raised after rows that go out first.
         self.error: Exception | None = None
         # Since when there is progress without a row, which nobody was told of.
@@ -193,6 +194,13 @@ class _Partition:
         """Whether all was read."""
         end = self.assignment.end_offset
         return end is not None and self.source.position() >= end
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether much lies ahead, for which nobody waits; so does all that has an end."""
+        if self.assignment.end_offset is not None:
+            return not self.is_at_end
+        return self.source.backlog() >= BACKLOG_OFFSETS
 
 
 class Reader:
@@ -263,7 +271,9 @@ class Reader:
             )
         self._plan = replace(plan, spec=spec)
         try:
-            self._client = connect_source_client(plan.backend, spec.config, spec.prefetch_bytes)
+            self._client = connect_source_client(
+                plan.backend, spec.config, spec.prefetch_bytes, is_shared=plan.shares_readers
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(error)
             return self._failure
@@ -393,11 +403,9 @@ class Reader:
         start_offset = read.source.position()
         self._enter("poll")
         batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
-        next_offset = read.source.position()
-        read.is_behind = next_offset - start_offset >= BACKLOG_OFFSETS
-        if read.is_behind and self._gathered_bytes:
+        if batch.num_rows and self._gathered_bytes:
             batch = self._gather(read, batch)
-            next_offset = read.source.position()
+        next_offset = read.source.position()
         is_full = batch.num_rows >= plan.batch_size
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
@@ -410,18 +418,21 @@ class Reader:
     def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""
         assert self._plan is not None
-        if not all(other.is_behind or other.has_told_end for other in self._partitions):
+        others = (other for other in self._partitions if other is not read)
+        if not all(other.is_far_behind or other.has_told_end for other in others):
+            return first
+        # The reader's first batch goes out at once: somebody waits for it.
+        if not any(other.consumed for other in self._partitions):
             return first
         pieces, rows = [first], first.num_rows
-        ends_at = time.monotonic() + BACKLOG_LINGER_S
+        began = gained_at = time.monotonic()
         while (
-            read.is_behind
+            read.is_far_behind
             and rows < self._plan.batch_size
             # A poll gives no more than a quantum.
             and read.source.stats().bytes - read.consumed + QUANTUM_BYTES <= self._gathered_bytes
-            and not read.is_at_end
             and not self._closing.is_set()
-            and (left_s := ends_at - time.monotonic()) > 0
+            and (left_s := _gathering_time_left(began, gained_at)) > 0
         ):
             offset = read.source.position()
             try:
@@ -430,9 +441,8 @@ class Reader:
                 read.error = error
                 break
             rows += pieces[-1].num_rows
-            # One that gave less has caught up; one that gave nothing in time is as it was.
-            gained = read.source.position() - offset
-            read.is_behind = gained == 0 or gained >= BACKLOG_OFFSETS
+            if read.source.position() != offset:
+                gained_at = time.monotonic()
         return first if len(pieces) == 1 else pa.concat_batches(pieces)  # type: ignore[attr-defined]  # no stub
 
     def _answer(
@@ -499,6 +509,11 @@ class Reader:
 
 def _untold_since(read: _Partition) -> float:
     return float("inf") if read.untold_since is None else read.untold_since
+
+
+def _gathering_time_left(began: float, gained_at: float) -> float:
+    ends_at = min(began + LONGEST_GATHERING_S, gained_at + BACKLOG_LINGER_S)
+    return ends_at - time.monotonic()
 
 
 def _has_dictionary(codec: Codec) -> bool:

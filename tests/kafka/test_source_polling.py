@@ -57,6 +57,17 @@ def test_poll_with_max_rows_keeps_the_rest_for_the_next_poll(broker, topic, open
     assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_backlog_is_what_lies_ahead_of_the_position(broker, topic, open_source, produce):
+    produce(topic, map(number, range(10)), linger_ms=200)
+    source = open_source(numbers_spec(broker, topic))
+    assert source.backlog() == 0
+    source.poll(4, timeout_s=5)
+    assert (source.position(), source.backlog()) == (4, 6)
+    while source.position() < 10:
+        source.poll(10, timeout_s=5)
+    assert source.backlog() == 0
+
+
 def test_poll_joins_small_record_batches_into_one(broker, topic, open_source, produce):
     for n in range(5):
         produce(topic, [number(n)])

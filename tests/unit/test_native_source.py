@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -245,3 +246,18 @@ def test_versions_names_every_library() -> None:
     versions = _native.versions()
     assert set(versions) == {"librdkafka", "simdjson", "simdjson_implementation"}
     assert all(versions.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "is_shared", "wanted"),
+    [({}, True, "50"), ({}, False, None), ({"fetch_max_wait_ms": 200}, True, "200")],
+)
+def test_shared_client_does_not_let_idle_partitions_hold_up_a_busy_one(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], is_shared: bool, wanted: str | None
+) -> None:
+    made: list[dict[str, str]] = []
+    monkeypatch.setattr(librdkafka, "_load_native", lambda: SimpleNamespace(Consumer=made.append))
+
+    LibrdkafkaClient(KafkaConfig("localhost:9092", **given), is_shared=is_shared)
+
+    assert made[0].get("fetch.wait.max.ms") == wanted

@@ -43,6 +43,9 @@ class IdleSource:
     def has_news(self) -> bool:
         return False
 
+    def backlog(self) -> int:
+        return 0
+
     def stats(self) -> SourceStats:
         return SourceStats()
 
@@ -70,7 +73,7 @@ def test_next_batch_ends_a_long_wait_when_brokers_go_out_of_reach_and_when_they_
     partitions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = IdleClient()
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_: client)
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: client)
     # Longer than the test may take.
     monkeypatch.setattr(reader, "LONG_POLL_S", 600.0)
     monkeypatch.setattr(reader, "LONGEST_POLL_S", 600.0)
@@ -128,7 +131,7 @@ class BusyClient(IdleClient):
 def test_partition_that_was_alone_takes_turns_with_one_that_comes_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_: BusyClient())
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: BusyClient())
     spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
     busy = Reader()
     busy.open(ReaderPlan("native", spec, (), 1000), [Assignment(TopicPartition("t", 0), 0, None)])
@@ -174,6 +177,9 @@ class PiecedSource(IdleSource):
         # What has been raised once is no news.
         return bool(self._pieces) and not isinstance(self._pieces[0], Exception)
 
+    def backlog(self) -> int:
+        return sum(10_000 if isinstance(piece, Exception) else piece for piece in self._pieces)
+
     def stats(self) -> SourceStats:
         return SourceStats(records=self._offset, bytes=self._offset * 8)
 
@@ -183,6 +189,8 @@ def answers(
     pieces: Sequence[Sequence[int | Exception]],
     calls: int,
     schema: pa.Schema = SCHEMA,
+    *,
+    ends: Sequence[int] | None = None,
 ) -> list[tuple[int, int, int] | str]:
     """Read partitions that give such pieces; return partition, first and next row of each batch."""
 
@@ -190,11 +198,13 @@ def answers(
         def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
             return PiecedSource(pieces[partition])
 
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_: Client())
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     monkeypatch.setattr(reader, "LONG_POLL_S", 0.0)
     spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(schema), ("n",))
     sharing = Reader()
-    assignments = [Assignment(TopicPartition("t", p), 0, None) for p in range(len(pieces))]
+    assignments = [
+        Assignment(TopicPartition("t", p), 0, ends[p] if ends else None) for p in range(len(pieces))
+    ]
     assert (
         sharing.open(ReaderPlan("native", spec, (), 10_000, shares_readers=True), assignments)
         is None
@@ -244,13 +254,24 @@ def test_partition_far_behind_does_not_wait_for_more_beside_one_that_has_caught_
 def test_partition_that_catches_up_while_more_is_gathered_hands_over_what_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pieces = [[4000, 4000, 10, 4000], [4000] * 6]
+    pieces = [[4000, 4000, 10], [4000] * 6]
     assert answers(monkeypatch, pieces, 4) == [
         (0, 0, 4000),
         (1, 0, 10_000),
-        (0, 4000, 8010),
+        (0, 4000, 8000),
         # Partition 0 may have something new any time now.
         (1, 10_000, 12_000),
+    ]
+
+
+def test_small_fetches_before_an_end_are_put_into_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [[4000, 10, 4000, 10], [10, 4000, 10]]
+    assert answers(monkeypatch, pieces, 3, ends=[8020, 4020]) == [
+        (0, 0, 4000),
+        (1, 0, 4020),
+        (0, 4000, 8020),
     ]
 
 
@@ -278,7 +299,7 @@ def test_reader_that_was_closed_is_opened_again_with_another_plan(
         def close(self) -> None:
             self.is_closed = True
 
-    def connect(*_: object) -> ClosableClient:
+    def connect(*_: object, **__: object) -> ClosableClient:
         clients.append(ClosableClient())
         return clients[-1]
 
