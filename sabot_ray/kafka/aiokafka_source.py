@@ -48,12 +48,14 @@ class AiokafkaClient:
 
     Args:
         config: How to reach the brokers.
-        prefetch_bytes: Limit of what each source fetches ahead.
+        prefetch_bytes: Limit of the memory for what each source fetches ahead. Half of it is for
+            answers; the copies that are made while one arrives, and its records as objects, take as
+            much again.
     """
 
     def __init__(self, config: KafkaConfig, *, prefetch_bytes: int = 64 << 20) -> None:
         self.config = config
-        self.prefetch_bytes = prefetch_bytes
+        self.answers_bytes = prefetch_bytes // 2
         self.brokers = Brokers(config)
         self.loop = EventLoopThread()
         self._sources: set[AiokafkaSource] = set()
@@ -195,7 +197,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             self._client.config,
             TopicPartition(spec.topic, self._partition),
             end_offset,
-            self._client.prefetch_bytes,
+            self._client.answers_bytes,
             self._client.wake,
         )
         self._begin(start_offset)
