@@ -110,7 +110,7 @@ def _run(bootstrap_servers: str, backlog: Backlog, number: int, *, check: bool) 
         )
         began = time.perf_counter()
         with stream.start() as run:
-            readers = len(run._coordinator._readers)
+            readers = len(run._branches[0].coordinator._readers)
             wait_until(lambda: len(list(gate.iterdir())) == readers, _TIMEOUT_S)
             before, opened = CpuTime.now(), time.perf_counter()
             (gate / "open").touch()

@@ -26,7 +26,8 @@ from sabot_ray.errors import (
 from sabot_ray.kafka.config import KafkaConfig
 
 if _TYPE_CHECKING:
-    from sabot_ray.runtime.run import BatchRef, StreamRun
+    from sabot_ray.runtime.branch import BatchRef
+    from sabot_ray.runtime.run import StreamRun
     from sabot_ray.runtime.status import PartitionStatus, RunStatus
     from sabot_ray.stream import Stream
 
@@ -61,7 +62,7 @@ __all__ = [
 #: What needs Ray, which takes seconds to import: loaded when first asked for, so that the command
 #: line and the sources start without it.
 _WITH_RAY = {
-    "BatchRef": "sabot_ray.runtime.run",
+    "BatchRef": "sabot_ray.runtime.branch",
     "PartitionStatus": "sabot_ray.runtime.status",
     "RunStatus": "sabot_ray.runtime.status",
     "Stream": "sabot_ray.stream",

@@ -29,6 +29,7 @@ from sabot_ray.kafka.options import (
     checked_text,
     checked_topics,
 )
+from sabot_ray.runtime.branch import BatchRef
 from sabot_ray.runtime.operators import (
     FilterExpression,
     FilterFunction,
@@ -40,9 +41,9 @@ from sabot_ray.runtime.operators import (
     needed_columns,
     output_schema,
 )
-from sabot_ray.runtime.plan import SourceOptions, stream_schema
+from sabot_ray.runtime.plan import Source, SourceOptions, check_alike, stream_schema
 from sabot_ray.runtime.reader import reader_options
-from sabot_ray.runtime.run import BatchRef, StreamRun
+from sabot_ray.runtime.run import StreamRun
 from sabot_ray.schema import (
     KEY_COLUMN,
     METADATA_FIELDS,
@@ -74,11 +75,11 @@ class Stream:
     and each run starts from the plan anew.
     """
 
-    def __init__(self, options: SourceOptions, operators: tuple[Operator, ...] = ()) -> None:
-        if not isinstance(options, SourceOptions):
+    def __init__(self, *sources: Source) -> None:
+        if not sources or not all(isinstance(source, Source) for source in sources):
             raise ConfigError("Stream: use Stream.from_kafka(bootstrap_servers, topic, ...)")
-        self._options = options
-        self._operators = operators
+        # Several of a union.
+        self._sources = sources
 
     @classmethod
     def from_kafka(
@@ -232,49 +233,51 @@ class Stream:
         config.check_travels()
         report_backend(chosen, config, decode_threads)
         return cls(
-            SourceOptions(
-                config=config,
-                topics=topics,
-                partitions=checked_partitions(partitions, topics),
-                group_id=group_id,
-                stream_id=checked_text("stream_id", stream_id),
-                backend=chosen,
-                codec=checked_codec(codec_type, schema, unknown_fields),
-                key_codec=checked_key_codec(key_codec),
-                infers_anew=schema == INFER,
-                start=start,
-                end=end,
-                batch_size=min(batch_size, config.get("max.poll.records", batch_size)),
-                max_batch_bytes=max_batch_bytes,
-                linger_s=float(linger_s),
-                metadata=columns,
-                tombstones=tombstones,
-                unknown_fields=unknown_fields,
-                error_handling_policy=error_handling_policy,
-                readers=readers,
-                decode_threads=decode_threads,
-                memory_per_reader=memory_per_reader,
-                metadata_refresh_s=float(metadata_refresh_s),
-                sample_records=sample_records,
-                max_in_flight_bytes=max_in_flight_bytes,
-                actor_options=reader_options(
-                    {"memory": memory_per_reader, **(ray_remote_args or {})}
-                ),
+            Source(
+                SourceOptions(
+                    config=config,
+                    topics=topics,
+                    partitions=checked_partitions(partitions, topics),
+                    group_id=group_id,
+                    stream_id=checked_text("stream_id", stream_id),
+                    backend=chosen,
+                    codec=checked_codec(codec_type, schema, unknown_fields),
+                    key_codec=checked_key_codec(key_codec),
+                    infers_anew=schema == INFER,
+                    start=start,
+                    end=end,
+                    batch_size=min(batch_size, config.get("max.poll.records", batch_size)),
+                    max_batch_bytes=max_batch_bytes,
+                    linger_s=float(linger_s),
+                    metadata=columns,
+                    tombstones=tombstones,
+                    unknown_fields=unknown_fields,
+                    error_handling_policy=error_handling_policy,
+                    readers=readers,
+                    decode_threads=decode_threads,
+                    memory_per_reader=memory_per_reader,
+                    metadata_refresh_s=float(metadata_refresh_s),
+                    sample_records=sample_records,
+                    max_in_flight_bytes=max_in_flight_bytes,
+                    actor_options=reader_options(
+                        {"memory": memory_per_reader, **(ray_remote_args or {})}
+                    ),
+                )
             )
         )
 
     def __repr__(self) -> str:
-        options = self._options
-        topic = options.topics[0] if len(options.topics) == 1 else list(options.topics)
-        source = f"Stream.from_kafka({options.config.bootstrap_servers!r}, {topic!r}"
-        if options.group_id is not None:
-            source += f", {options.group_id!r}"
-        return f"{source})" + "".join(f".{operator}" for operator in self._operators)
+        if len(self._sources) == 1:
+            return str(self._sources[0])
+        return f"Stream.union({', '.join(map(str, self._sources))})"
 
     @property
-    def backend(self) -> Literal["native", "aiokafka"]:
-        """The backend that runs this stream."""
-        return self._options.backend
+    def backend(self) -> str:
+        """The backend that runs this stream, ``"native"`` or ``"aiokafka"``.
+
+        Both, with a comma between, of a union that has both.
+        """
+        return ", ".join(dict.fromkeys(source.options.backend for source in self._sources))
 
     def schema(self) -> pa.Schema | None:
         """Return the schema of the batches; it connects where it is not declared, or may be kept.
@@ -282,9 +285,16 @@ class Stream:
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        schema = stream_schema(self._options)
-        needed_columns(self._operators, schema)
-        return output_schema(self._operators, schema)
+        first, *others = (self._schema_of(source) for source in self._sources)
+        for source, schema in zip(self._sources[1:], others, strict=True):
+            check_alike(self._sources[0].options, first, source.options, schema)
+        return next((schema for schema in (first, *others) if schema is not None), None)
+
+    @staticmethod
+    def _schema_of(source: Source) -> pa.Schema | None:
+        schema = stream_schema(source.options)
+        needed_columns(source.operators, schema)
+        return output_schema(source.operators, schema)
 
     # Operators
 
@@ -378,8 +388,52 @@ class Stream:
         known = pa.schema([(str(name), pa.null()) for name in listed])
         return self._with(Select(check_columns(listed, known, "select")))
 
+    def union(self, *streams: Stream) -> Stream:
+        """Read other streams beside this one, as one stream: as `ray.data.Dataset.union` does.
+
+        Their batches come as they are read, the streams in turn where several have some; the order
+        is kept within a partition. Each stream keeps its own progress, and commits it to its own
+        group. An operator behind the union applies to the batches of all.
+
+        Args:
+            streams: Other topics, clusters or groups, with operators of their own. The batches of
+                all must have the same schema, which is checked when the stream starts.
+
+        Raises:
+            ConfigError: Two of them commit to the same group, or one has
+                ``unknown_fields="evolve"``.
+        """
+        for stream in streams:
+            if not isinstance(stream, Stream):
+                raise ConfigError(f"union: expected streams, found {type(stream).__name__}")
+        if not streams:
+            raise ConfigError("union: name at least one other stream")
+        sources = [source for stream in (self, *streams) for source in stream._sources]
+        owners: dict[tuple[str, str], int] = {}
+        for number, (options, _) in enumerate(sources):
+            if options.evolves:
+                raise ConfigError(
+                    f"union: '{options.source_name}' has unknown_fields='evolve', and its batches "
+                    "would not be like those of the others; declare their schema, or keep unknown "
+                    "fields with 'rescue'"
+                )
+            if options.group_id is None:
+                continue
+            for server in options.config.bootstrap_servers.split(","):
+                owner = owners.setdefault((server, options.group_id), number)
+                if owner != number:
+                    raise ConfigError(
+                        f"union: '{sources[owner].options.source_name}' and "
+                        f"'{options.source_name}' both commit to group '{options.group_id}', which "
+                        "has one owner; give each a group_id of its own, or read their topics as "
+                        "one stream: from_kafka(..., [topic, ...])"
+                    )
+        return Stream(*sources)
+
     def _with(self, operator: Operator) -> Stream:
-        return Stream(self._options, (*self._operators, operator))
+        return Stream(
+            *(source._replace(operators=(*source.operators, operator)) for source in self._sources)
+        )
 
     # Running
 
@@ -391,7 +445,7 @@ class Stream:
             KafkaError: The brokers cannot be reached, or refuse.
             DataLoss: The start is not in the log any more.
         """
-        return runtime.start(self._options, self._operators, owns_group=True)
+        return runtime.start(self._sources, owns_group=True)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Run the stream and yield its batches; see `StreamRun`."""
@@ -471,12 +525,10 @@ class Stream:
         return self._all_rows().to_pylist()
 
     def _look(self, *, counts_only: bool = False) -> StreamRun:
-        return runtime.start(
-            self._options, self._operators, owns_group=False, counts_only=counts_only
-        )
+        return runtime.start(self._sources, owns_group=False, counts_only=counts_only)
 
     def _check_bounded(self, method: str) -> None:
-        if self._options.end is None:
+        if any(source.options.end is None for source in self._sources):
             raise ConfigError(
                 f"{method}: the stream is continuous and would never return; pass end='latest' to "
                 "from_kafka"

@@ -10,7 +10,7 @@ import logging
 import pickle
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -322,6 +322,11 @@ class Coordinator:
         return dealt
 
     @property
+    def has_routed(self) -> bool:
+        """Whether `next` has something to return at once."""
+        return bool(self._routed)
+
+    @property
     def is_finished(self) -> bool:
         """Whether every range was delivered to its end."""
         return all(progress.is_done for progress in self.progress.values())
@@ -561,7 +566,7 @@ class Coordinator:
         """Take the answers that have come; wait for one where none has."""
         # Rotated, so that no partition comes always first.
         self._readers.append(self._readers.pop(0))
-        waiting = {reader.calls[0].answer: reader for reader in self._readers if reader.calls}
+        waiting = {reader.calls[0].answer: reader for reader in self.waiting_readers()}
         if not waiting:
             # Everything is handed out and nothing acknowledged yet.
             time.sleep(min(wait_s, 0.01))
@@ -571,6 +576,10 @@ class Coordinator:
             ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
         for answer in ready:
             self._take(waiting[answer])
+
+    def waiting_readers(self) -> list[_ReaderHandle]:
+        """Return the readers that have calls to answer."""
+        return [reader for reader in self._readers if reader.calls]
 
     def _take(self, reader: _ReaderHandle) -> None:
         call = reader.calls.popleft()
@@ -713,6 +722,16 @@ class Coordinator:
                 dropped,
                 progress.stats.last_decode_error,
             )
+
+
+def wait_for_any(coordinators: Iterable[Coordinator], timeout_s: float) -> None:
+    """Wait until one of them may have something to say."""
+    answers = [reader.calls[0].answer for c in coordinators for reader in c.waiting_readers()]
+    if answers:
+        ray.wait(answers, num_returns=1, timeout=timeout_s)
+    else:
+        # Everything is handed out and nothing acknowledged yet.
+        time.sleep(min(timeout_s, 0.01))
 
 
 class _ControlGroup:

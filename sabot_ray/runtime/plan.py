@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -34,6 +34,7 @@ from sabot_ray.runtime.schemas import (
     resolve_codecs,
     watermarks_of,
 )
+from sabot_ray.schema import differences
 from sabot_ray.types import TopicPartition
 
 
@@ -68,9 +69,30 @@ class SourceOptions:
     actor_options: Mapping[str, Any]
 
     @property
+    def evolves(self) -> bool:
+        """Whether the schema grows with the fields that are met."""
+        codec = self.codec
+        return "evolve" in (self.unknown_fields, codec.unknown_fields if codec else None)
+
+    @property
     def source_name(self) -> str:
         """The topics or the pattern, for errors and reprs."""
         return self.topics[0] if len(self.topics) == 1 else f"{self.topics[0]}, ..."
+
+
+class Source(NamedTuple):
+    """A source of a stream, and what is done with its batches."""
+
+    options: SourceOptions
+    operators: tuple[Operator, ...] = ()
+
+    def __str__(self) -> str:
+        options = self.options
+        topic = options.topics[0] if len(options.topics) == 1 else list(options.topics)
+        source = f"Stream.from_kafka({options.config.bootstrap_servers!r}, {topic!r}"
+        if options.group_id is not None:
+            source += f", {options.group_id!r}"
+        return f"{source})" + "".join(f".{operator}" for operator in self.operators)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,36 +167,99 @@ def read_partitions(options: SourceOptions, existing: list[TopicPartition]) -> l
     return sorted(chosen)
 
 
+class _Look(NamedTuple):
+    """What is known of a source before its group is joined."""
+
+    client: ClusterClient
+    existing: list[TopicPartition]
+    committed: Offsets
+    kept: KeptSchema | None
+    codecs: Codecs
+    reader: ReaderPlan
+
+
 def prepare(
-    options: SourceOptions,
-    operators: Sequence[Operator],
-    *,
-    owns_group: bool,
-    counts_only: bool = False,
-) -> RunPlan:
+    sources: Sequence[Source], *, owns_group: bool, counts_only: bool = False
+) -> list[RunPlan]:
     """Ask the brokers for everything that has to be known before a reader starts.
 
     Args:
-        options: The source.
-        operators: What is done with its batches.
-        owns_group: Whether the run joins the group and may commit.
+        sources: What is read, and what is done with the batches of each.
+        owns_group: Whether the run joins the groups and may commit.
         counts_only: Whether only row numbers are wanted.
+
+    Returns:
+        A plan for each source.
 
     Raises:
         ConfigError: The operators do not fit the schema, it is declared and differs from the kept
-            one, or there is nothing to infer one from.
+            one, there is nothing to infer one from, or the sources' batches differ.
         KafkaError: The brokers cannot be reached, or refuse.
         DataLoss: The start is not in the log any more.
     """
-    with connected(options.config) as client, contextlib.ExitStack() as undo:
-        existing = existing_partitions(options, client)
-        partitions = read_partitions(options, existing)
-        committed = _committed(options, client, existing)
-        kept = _kept_schema(committed)
-        # Before the group is joined, which ends its former owner for good: what is wrong with this
+    with contextlib.ExitStack() as clients, contextlib.ExitStack() as undo:
+        # Before a group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
-        codecs = resolve_codecs(options, client, partitions, kept)
-        reader = reader_plan(options, operators, codecs, counts_only=counts_only)
+        looks = []
+        for source in sources:
+            client = clients.enter_context(connected(source.options.config))
+            looks.append(_look(source, client, counts_only=counts_only))
+        _check_alike(sources, looks)
+        plans = []
+        for source, look in zip(sources, looks, strict=True):
+            plan = _plan(source, look, owns_group=owns_group, counts_only=counts_only)
+            if plan.store is not None:
+                undo.callback(plan.store.close)
+            plans.append(plan)
+        undo.pop_all()
+        return plans
+
+
+def _look(source: Source, client: ClusterClient, *, counts_only: bool) -> _Look:
+    options, operators = source
+    existing = existing_partitions(options, client)
+    committed = _committed(options, client, existing)
+    kept = _kept_schema(committed)
+    codecs = resolve_codecs(options, client, read_partitions(options, existing), kept)
+    reader = reader_plan(options, operators, codecs, counts_only=counts_only)
+    return _Look(client, existing, committed, kept, codecs, reader)
+
+
+def _check_alike(sources: Sequence[Source], looks: Sequence[_Look]) -> None:
+    schemas = [
+        output_schema(source.operators, look.codecs.source_schema(source.options.metadata))
+        for source, look in zip(sources, looks, strict=True)
+    ]
+    for source, schema in zip(sources, schemas, strict=True):
+        check_alike(sources[0].options, schemas[0], source.options, schema)
+
+
+def check_alike(
+    one: SourceOptions, schema: pa.Schema | None, other: SourceOptions, of_other: pa.Schema | None
+) -> None:
+    """Check that two sources of a union give the same batches, as far as that is known.
+
+    Raises:
+        ConfigError: They do not; it tells the difference.
+    """
+    if schema is None or of_other is None:
+        return
+    found = differences(schema, of_other, ("first", "other"))
+    if found:
+        raise ConfigError(
+            f"union: '{one.source_name}' and '{other.source_name}' give different batches, but a "
+            "stream has one schema:\n  "
+            + "\n  ".join(found)
+            + "\nmake them alike: declare the same schema= for both, or select, with_columns or "
+            "map before the union"
+        )
+
+
+def _plan(source: Source, look: _Look, *, owns_group: bool, counts_only: bool) -> RunPlan:
+    options, operators = source
+    client, existing, committed, kept, codecs, reader = look
+    partitions = read_partitions(options, existing)
+    with contextlib.ExitStack() as undo:
         store: OffsetStore | None = None
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id

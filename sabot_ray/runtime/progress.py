@@ -26,12 +26,13 @@ class RunProgress:
     ``SABOT_RAY_PROGRESS=0`` turns it off.
     """
 
-    def __init__(self, progress: Mapping[TopicPartition, PartitionProgress]) -> None:
+    def __init__(self, *progress: Mapping[TopicPartition, PartitionProgress]) -> None:
         self._progress = progress
+        partitions = self._partitions()
         self._total = sum(
-            max((p.range.end_offset or 0) - p.range.start_offset, 0) for p in progress.values()
+            max((p.range.end_offset or 0) - p.range.start_offset, 0) for p in partitions
         )
-        bounded = all(p.range.end_offset is not None for p in progress.values())
+        bounded = all(p.range.end_offset is not None for p in partitions)
         wanted = os.environ.get("SABOT_RAY_PROGRESS", "1") != "0" and sys.stderr.isatty()
         self._shows = bounded and wanted and self._total > 0
         self._began = self._updated = time.monotonic()
@@ -58,6 +59,9 @@ class RunProgress:
         self._updated = now
         self._draw()
 
+    def _partitions(self) -> list[PartitionProgress]:
+        return [partition for source in self._progress for partition in source.values()]
+
     def _draw(self) -> None:
         if self._bar is None:
             self._bar = Progress(
@@ -74,7 +78,8 @@ class RunProgress:
             )
             self._bar.add_task("read", total=self._total, rate="")
             self._bar.start()
-        done = sum(p.delivered_offset - p.range.start_offset for p in self._progress.values())
-        rows = sum(p.rows for p in self._progress.values())
+        partitions = self._partitions()
+        done = sum(p.delivered_offset - p.range.start_offset for p in partitions)
+        rows = sum(p.rows for p in partitions)
         rate = rows / max(time.monotonic() - self._began, 0.001)
         self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{rate:,.0f} rows/s")

@@ -43,8 +43,8 @@ class RunStatus:
         state: ``"RUNNING"``, ``"DEGRADED"`` (a reader does not answer, is being replaced, or cannot
             reach a partition's leader for some seconds; or the group's membership is lost, so that
             nothing is committed) or ``"CLOSED"``.
-        backend: ``"native"`` or ``"aiokafka"``.
-        group_id: The consumer group, if there is one.
+        backend: ``"native"`` or ``"aiokafka"``; both of a union that has both.
+        group_id: The consumer group, if there is one; those of a union with commas between.
         columns: The columns that the readers build out of each record.
         partitions: One entry for each partition.
     """
@@ -54,6 +54,19 @@ class RunStatus:
     group_id: str | None
     columns: tuple[str, ...]
     partitions: tuple[PartitionStatus, ...]
+
+    def joined(self, other: RunStatus) -> RunStatus:
+        """Return the status of both: that of a union."""
+        groups = [group for group in (self.group_id, other.group_id) if group is not None]
+        return RunStatus(
+            min(self.state, other.state),
+            self.backend
+            if other.backend in self.backend.split(", ")
+            else f"{self.backend}, {other.backend}",
+            ", ".join(groups) or None,
+            tuple(dict.fromkeys((*self.columns, *other.columns))),
+            self.partitions + other.partitions,
+        )
 
     @property
     def rows(self) -> int:

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import ray
 
 from sabot_ray import BatchLost, SabotRayError, Stream
-from sabot_ray.runtime.run import BatchRef, StreamRun
+from sabot_ray.runtime.branch import BatchRef
+from sabot_ray.runtime.run import StreamRun
 from tests.faults.ledger import SCHEMA, runs_of
 
 

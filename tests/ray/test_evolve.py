@@ -340,7 +340,7 @@ def test_reader_killed_while_fields_are_looked_for_is_replaced(
         reading = threading.Thread(target=read)
         reading.start()
         wait_until(lambda: asked["samples"] == 1)
-        ray.kill(run._coordinator._readers[0].actor)
+        ray.kill(run._branches[0].coordinator._readers[0].actor)
         may_go.set()
         reading.join(60)
 
@@ -354,7 +354,8 @@ def test_run_closed_while_fields_are_looked_for_ends(
     run = read_topic(growing, growing, **EVOLVE).start()
     batches = iter(run)
     assert next(batches)["n"].to_pylist() == [0, 1, 2]
-    wait_until(lambda: run._coordinator.next(0.1) is None and run._coordinator.new_field)
+    coordinator = run._branches[0].coordinator
+    wait_until(lambda: coordinator.next(0.1) is None and coordinator.new_field)
     run.close()
     may_go.set()
     with pytest.raises(SabotRayError, match="the run was closed while it was iterated"):

@@ -159,6 +159,14 @@ def test_secure_reads_with_the_right_password_and_tells_what_is_wrong(
     secure_broker.delete_topic(topic)
 
 
+def test_union_sums_up_both_clusters(run_example: RunExample) -> None:
+    assert run_example("union.py").splitlines() == [
+        "eu: 9.25",
+        "us: 12.25",
+        "committed to the groups billing, billing",
+    ]
+
+
 def test_cluster_file_is_one_that_ray_up_takes() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 

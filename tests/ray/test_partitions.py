@@ -50,7 +50,7 @@ def test_readers_of_several_partitions_give_every_row_once_and_in_order(
     with stream.start() as run:
         table = pa.Table.from_batches(list(run))
         # Twice the four CPUs of the tests' Ray.
-        assert len(run._coordinator._readers) == (readers or 8)
+        assert len(run._branches[0].coordinator._readers) == (readers or 8)
 
     assert_whole(table, 10, 500)
 

@@ -275,7 +275,7 @@ def test_run_without_its_membership_shows_degraded(
     with read_topic(numbers, numbers, schema=NUMBERS).start() as run:
         next(iter(run))
         assert run.status().state == "RUNNING"
-        monkeypatch.setattr(type(run._store), "is_member", False)
+        monkeypatch.setattr(type(run._branches[0]._store), "is_member", False)
         assert run.status().state == "DEGRADED"
 
 
