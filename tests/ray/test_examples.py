@@ -103,6 +103,23 @@ def test_messy_records_keeps_what_it_can(run_example: RunExample) -> None:
     ]
 
 
+def test_growing_records_become_columns(run_example: RunExample) -> None:
+    assert run_example("growing_records.py").splitlines() == [
+        "id: int64",
+        "0",
+        "1",
+        "2",
+        "id: int64, plan: string, seats: int64",
+        "3 team 3",
+        "4 team 4",
+        "5 None None",
+    ]
+
+
+def test_busy_partition_keeps_the_order(run_example: RunExample) -> None:
+    assert run_example("busy_partition.py") == "20,000 rows in order\n"
+
+
 def test_text_lines_prints_those_that_begin_with_error(run_example: RunExample) -> None:
     assert run_example("text_lines.py") == "ERROR disk full\nERROR gone\n"
 
