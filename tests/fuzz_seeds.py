@@ -42,10 +42,10 @@ _RECORD, _UNIT = b"\x1e", b"\x1f"
 def json_decoder_seeds() -> Iterator[bytes]:
     """Yield inputs of json_decoder_fuzz.cc."""
     for index, document in enumerate(DOCUMENTS):
-        # 0: ignore, 1: rescue, 2: fail.
-        yield b"0%d0" % (index % 3) + document.value
+        # 0: ignore, 1: rescue, 2: fail, 3: evolve.
+        yield b"0%d0" % (index % 4) + document.value
     for schema, documents in _SAMPLES.items():
-        for unknown_fields, dropped in itertools.product(b"012", b"019"):
+        for unknown_fields, dropped in itertools.product(b"0123", b"019"):
             yield bytes([48 + schema, unknown_fields, dropped]) + _RECORD.join(documents * 2)
 
 

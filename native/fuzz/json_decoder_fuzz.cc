@@ -139,6 +139,8 @@ void DecodeAll(std::string_view input) {
       CHECK(!failure->reason.empty());
       CHECK(failure->field == exact_failure->field);
       CHECK(failure->reason == exact_failure->reason);
+      CHECK(failure->is_new_field == exact_failure->is_new_field);
+      CHECK(!failure->is_new_field || codec.unknown_fields == UnknownFields::kEvolve);
       has_rejected = true;
     } else {
       accepted.push_back(document);

@@ -145,8 +145,8 @@ const std::vector<std::vector<Field>>& Schemas() {
 }
 
 Codec JsonCodec(size_t schema, size_t unknown_fields) {
-  constexpr std::array<UnknownFields, 3> kWays = {UnknownFields::kIgnore, UnknownFields::kRescue,
-                                                  UnknownFields::kFail};
+  constexpr std::array<UnknownFields, 4> kWays = {UnknownFields::kIgnore, UnknownFields::kRescue,
+                                                  UnknownFields::kFail, UnknownFields::kEvolve};
   Codec codec{Codec::Format::kJson, Schemas().at(schema % Schemas().size()),
               kWays.at(unknown_fields % kWays.size())};
   if (codec.unknown_fields == UnknownFields::kRescue) {
