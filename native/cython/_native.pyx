@@ -586,7 +586,10 @@ cdef class PartitionPipeline:
 
     def backlog(self) -> int:
         """Return how many offsets are known to lie ahead."""
-        return deref(self._pipeline).Backlog()
+        cdef int64_t offsets
+        with nogil:
+            offsets = deref(self._pipeline).Backlog()
+        return offsets
 
     def done(self) -> bool:
         """Tell whether nothing more comes: the end is reached, or the pipeline closed."""

@@ -111,9 +111,10 @@ class PartitionSource(Protocol):
         """
 
     def backlog(self) -> int:
-        """Return how many offsets lie ahead, as far as fetches have told: of the log's end.
+        """Return how many offsets lie ahead, as far as fetches have told; 0 where none has yet.
 
-        0 where none has told yet. Asks nobody.
+        Asks nobody. The native backend counts up to the high watermark, the fallback up to the last
+        stable offset: with a transaction open, not all of them may be readable.
         """
 
     def watermarks(self) -> Watermarks:

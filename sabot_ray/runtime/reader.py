@@ -177,6 +177,8 @@ class _Partition:
         self.assignment = assignment
         self.source = source
         self.told_offset = assignment.start_offset
+        # How much lay ahead when nothing came: the broker is away, or a transaction is open.
+        self.unreadable = 0
         # What it raised after rows that go out first.
         self.error: Exception | None = None
         # Since when there is progress without a row, which nobody was told of.
@@ -195,12 +197,19 @@ class _Partition:
         end = self.assignment.end_offset
         return end is not None and self.source.position() >= end
 
+    def note_stuck(self) -> None:
+        """Note that nothing came, however much lies ahead."""
+        end = self.assignment.end_offset
+        position = self.source.position()
+        self.unreadable = self.source.backlog() if end is None else end - position
+
     @property
     def is_far_behind(self) -> bool:
         """Whether much lies ahead, for which nobody waits; so does all that has an end."""
-        if self.assignment.end_offset is not None:
-            return not self.is_at_end
-        return self.source.backlog() >= BACKLOG_OFFSETS
+        end = self.assignment.end_offset
+        if end is not None:
+            return end - self.source.position() > self.unreadable
+        return self.source.backlog() - self.unreadable >= BACKLOG_OFFSETS
 
 
 class Reader:
@@ -329,7 +338,7 @@ class Reader:
 
     def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
         assert self._client is not None
-        is_alone = len(self._partitions) == 1
+        is_alone = len(self._partitions) == 1 and not self._linger_s
         long_poll_ends = time.monotonic() + self._long_poll_s
         while True:
             seen = self._client.news_count()
@@ -403,6 +412,8 @@ class Reader:
         start_offset = read.source.position()
         self._enter("poll")
         batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
+        if read.source.position() - start_offset >= BACKLOG_OFFSETS:
+            read.unreadable = 0
         if batch.num_rows and self._gathered_bytes:
             batch = self._gather(read, batch)
         next_offset = read.source.position()
@@ -443,6 +454,8 @@ class Reader:
             rows += pieces[-1].num_rows
             if read.source.position() != offset:
                 gained_at = time.monotonic()
+            else:
+                read.note_stuck()
         return first if len(pieces) == 1 else pa.concat_batches(pieces)  # type: ignore[attr-defined]  # no stub
 
     def _answer(

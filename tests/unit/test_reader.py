@@ -170,6 +170,9 @@ class PiecedSource(IdleSource):
         self._offset += count
         return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
+    def add(self, piece: int) -> None:
+        self._pieces.append(piece)
+
     def position(self) -> int:
         return self._offset
 
@@ -280,6 +283,70 @@ def test_error_behind_gathered_rows_is_raised_after_them(monkeypatch: pytest.Mon
     found = answers(monkeypatch, pieces, 6)
     assert found[2] == (0, 4000, 8000)
     assert found[-1] == "ValueError: bad record"
+
+
+def shared_reader(
+    monkeypatch: pytest.MonkeyPatch, source: IdleSource, linger_s: float = 0.0
+) -> Reader:
+    """Return a reader of one partition that may get others."""
+
+    class Client(IdleClient):
+        def open_source(self, *_: object) -> IdleSource:
+            return source
+
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
+    spec = SourceSpec(
+        KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",), linger_s=linger_s
+    )
+    plan = ReaderPlan("native", spec, (), 10_000, shares_readers=True)
+    sharing = Reader()
+    assert sharing.open(plan, [Assignment(TopicPartition("t", 0), 0, None)]) is None
+    return sharing
+
+
+class BlockedSource(PiecedSource):
+    """A partition whose log goes on, but nothing of that can be read: a transaction is open."""
+
+    fruitless_polls = 0
+
+    def poll(self, max_rows: int, *, timeout_s: float) -> pa.RecordBatch:
+        self.fruitless_polls += not self._pieces
+        return super().poll(max_rows, timeout_s=timeout_s)
+
+    def backlog(self) -> int:
+        return super().backlog() + 5000
+
+
+def test_records_before_an_open_transaction_wait_once_for_what_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = BlockedSource([4000, 10, 10])
+    sharing = shared_reader(monkeypatch, source)
+
+    def next_offset() -> int:
+        told: BatchInfo = pickle.loads(sharing.next_batch()[1])
+        return told.next_offset
+
+    assert [next_offset(), next_offset()] == [4000, 4020]
+    waits = source.fruitless_polls
+    for number in range(1, 4):
+        source.add(10)
+        assert next_offset() == 4020 + 10 * number
+    assert waits > 0
+    assert source.fruitless_polls == waits
+    # The transaction has ended, and more than it held is far behind again.
+    source.add(4000)
+    assert next_offset() == 8050
+    assert source.fruitless_polls > waits
+
+
+def test_linger_holds_for_a_reader_that_may_get_other_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sharing = shared_reader(monkeypatch, PiecedSource([1]), linger_s=0.3)
+    began = time.monotonic()
+    assert pickle.loads(sharing.next_batch()[1]).rows == 1
+    assert time.monotonic() - began >= 0.3
 
 
 def test_dictionary_columns_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
