@@ -41,7 +41,7 @@ from sabot_ray.runtime.operators import (
     needed_columns,
     output_schema,
 )
-from sabot_ray.runtime.plan import Source, SourceOptions, check_alike, stream_schema
+from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, check_alike, stream_schema
 from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import StreamRun
 from sabot_ray.schema import (
@@ -75,11 +75,11 @@ class Stream:
     and each run starts from the plan anew.
     """
 
-    def __init__(self, *sources: Source) -> None:
-        if not sources or not all(isinstance(source, Source) for source in sources):
+    def __init__(self, *branches: PlannedBranch) -> None:
+        if not branches or not all(isinstance(branch, PlannedBranch) for branch in branches):
             raise ConfigError("Stream: use Stream.from_kafka(bootstrap_servers, topic, ...)")
         # Several of a union.
-        self._sources = sources
+        self._branches = branches
 
     @classmethod
     def from_kafka(
@@ -144,7 +144,8 @@ class Stream:
             partition_id: The same for a single one; -1 is all.
             batch_size: Most rows in a batch. A batch is handed over as soon as no more is at hand,
                 so batches are small while the topic is slow; far behind the log's end, a reader
-                waits up to 50 ms for the records that are on their way.
+                waits up to 50 ms for the records that are on their way. One of several partitions
+                that are all far behind waits up to half a second while more of them come.
             max_batch_bytes: Most bytes of keys and values in a batch.
             linger_s: Seconds to wait for more records before a batch that is not full is handed
                 over.
@@ -160,7 +161,8 @@ class Stream:
             error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
                 `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
             readers: Most Ray actors that read. Default: one for each partition, but no more than
-                twice the cluster's CPUs; beyond that a reader has several partitions.
+                twice the cluster's CPUs; beyond that a reader has several partitions. The streams
+                of a union share that number.
             decode_threads: Threads of each reader that decode JSON, order kept; worth it where a
                 partition brings more than one core can decode and the reader's node has idle ones.
                 Ray is not asked for these: ``ray_remote_args={"num_cpus": ...}`` does that.
@@ -172,7 +174,8 @@ class Stream:
             stream_id: Identity of the stream in the group; one driver at a time runs it. Default:
                 the group id.
             max_in_flight_bytes: Limit of the batches that are asked for, under way, or delivered
-                and not acknowledged. Default: a quarter of Ray's object store.
+                and not acknowledged. Default: a quarter of Ray's object store, which the streams of
+                a union share.
             ray_remote_args: Ray's options of the reader actors, for example ``{"resources":
                 {...}}``.
             kafka_settings: Settings of a Kafka consumer, as ``fetch_min_bytes`` or
@@ -233,7 +236,7 @@ class Stream:
         config.check_travels()
         report_backend(chosen, config, decode_threads)
         return cls(
-            Source(
+            PlannedBranch(
                 SourceOptions(
                     config=config,
                     topics=topics,
@@ -267,9 +270,9 @@ class Stream:
         )
 
     def __repr__(self) -> str:
-        if len(self._sources) == 1:
-            return str(self._sources[0])
-        return f"Stream.union({', '.join(map(str, self._sources))})"
+        if len(self._branches) == 1:
+            return str(self._branches[0])
+        return f"Stream.union({', '.join(map(str, self._branches))})"
 
     @property
     def backend(self) -> str:
@@ -277,7 +280,7 @@ class Stream:
 
         Both, with a comma between, of a union that has both.
         """
-        return ", ".join(dict.fromkeys(source.options.backend for source in self._sources))
+        return ", ".join(dict.fromkeys(branch.options.backend for branch in self._branches))
 
     def schema(self) -> pa.Schema | None:
         """Return the schema of the batches; it connects where it is not declared, or may be kept.
@@ -285,16 +288,16 @@ class Stream:
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        first, *others = (self._schema_of(source) for source in self._sources)
-        for source, schema in zip(self._sources[1:], others, strict=True):
-            check_alike(self._sources[0].options, first, source.options, schema)
+        first, *others = (self._schema_of(branch) for branch in self._branches)
+        for branch, schema in zip(self._branches[1:], others, strict=True):
+            check_alike(self._branches[0].options, first, branch.options, schema)
         return next((schema for schema in (first, *others) if schema is not None), None)
 
     @staticmethod
-    def _schema_of(source: Source) -> pa.Schema | None:
-        schema = stream_schema(source.options)
-        needed_columns(source.operators, schema)
-        return output_schema(source.operators, schema)
+    def _schema_of(branch: PlannedBranch) -> pa.Schema | None:
+        schema = stream_schema(branch.options)
+        needed_columns(branch.operators, schema)
+        return output_schema(branch.operators, schema)
 
     # Operators
 
@@ -395,22 +398,27 @@ class Stream:
         is kept within a partition. Each stream keeps its own progress, and commits it to its own
         group. An operator behind the union applies to the batches of all.
 
+        A batch does not say where it comes from: add ``metadata=["_kafka_topic"]``, or a column
+        with `with_columns`, where that matters.
+
         Args:
             streams: Other topics, clusters or groups, with operators of their own. The batches of
-                all must have the same schema, which is checked when the stream starts.
+                all must have the same schema, which is checked when the stream starts; behind a
+                `map`, with its first batch.
 
         Raises:
-            ConfigError: Two of them commit to the same group, or one has
-                ``unknown_fields="evolve"``.
+            ConfigError: Two of them commit to the same group of the same servers, or one has
+                ``unknown_fields="evolve"``. (Two names of one cluster are not seen here: there the
+                one stream takes the other's group over, and the run ends with `Fenced`.)
         """
         for stream in streams:
             if not isinstance(stream, Stream):
                 raise ConfigError(f"union: expected streams, found {type(stream).__name__}")
         if not streams:
             raise ConfigError("union: name at least one other stream")
-        sources = [source for stream in (self, *streams) for source in stream._sources]
+        branches = [branch for stream in (self, *streams) for branch in stream._branches]
         owners: dict[tuple[str, str], int] = {}
-        for number, (options, _) in enumerate(sources):
+        for number, (options, _) in enumerate(branches):
             if options.evolves:
                 raise ConfigError(
                     f"union: '{options.source_name}' has unknown_fields='evolve', and its batches "
@@ -423,16 +431,16 @@ class Stream:
                 owner = owners.setdefault((server, options.group_id), number)
                 if owner != number:
                     raise ConfigError(
-                        f"union: '{sources[owner].options.source_name}' and "
+                        f"union: '{branches[owner].options.source_name}' and "
                         f"'{options.source_name}' both commit to group '{options.group_id}', which "
                         "has one owner; give each a group_id of its own, or read their topics as "
                         "one stream: from_kafka(..., [topic, ...])"
                     )
-        return Stream(*sources)
+        return Stream(*branches)
 
     def _with(self, operator: Operator) -> Stream:
         return Stream(
-            *(source._replace(operators=(*source.operators, operator)) for source in self._sources)
+            *(branch._replace(operators=(*branch.operators, operator)) for branch in self._branches)
         )
 
     # Running
@@ -445,7 +453,7 @@ class Stream:
             KafkaError: The brokers cannot be reached, or refuse.
             DataLoss: The start is not in the log any more.
         """
-        return runtime.start(self._sources, owns_group=True)
+        return runtime.start(self._branches, owns_group=True)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Run the stream and yield its batches; see `StreamRun`."""
@@ -525,10 +533,10 @@ class Stream:
         return self._all_rows().to_pylist()
 
     def _look(self, *, counts_only: bool = False) -> StreamRun:
-        return runtime.start(self._sources, owns_group=False, counts_only=counts_only)
+        return runtime.start(self._branches, owns_group=False, counts_only=counts_only)
 
     def _check_bounded(self, method: str) -> None:
-        if any(source.options.end is None for source in self._sources):
+        if any(branch.options.end is None for branch in self._branches):
             raise ConfigError(
                 f"{method}: the stream is continuous and would never return; pass end='latest' to "
                 "from_kafka"

@@ -172,6 +172,9 @@ class Branch:
         if self._discovery is not None and (added := self._discovery.take()):
             self.coordinator.add(added)
         self._evolve()
+        if self.coordinator.is_finished:
+            # The other branches may go on for long.
+            self.coordinator.close()
 
     def next(self, timeout_s: float) -> RoutedBatch | None:
         """Return the next range with rows, and count those without any as done.

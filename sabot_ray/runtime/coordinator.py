@@ -726,12 +726,15 @@ class Coordinator:
 
 def wait_for_any(coordinators: Iterable[Coordinator], timeout_s: float) -> None:
     """Wait until one of them may have something to say."""
-    answers = [reader.calls[0].answer for c in coordinators for reader in c.waiting_readers()]
+    waiting = {c: c.waiting_readers() for c in coordinators if not c.is_finished}
+    if not all(waiting.values()):
+        # Everything of one is handed out and nothing acknowledged yet.
+        timeout_s = min(timeout_s, 0.01)
+    answers = [reader.calls[0].answer for readers in waiting.values() for reader in readers]
     if answers:
         ray.wait(answers, num_returns=1, timeout=timeout_s)
     else:
-        # Everything is handed out and nothing acknowledged yet.
-        time.sleep(min(timeout_s, 0.01))
+        time.sleep(timeout_s)
 
 
 class _ControlGroup:

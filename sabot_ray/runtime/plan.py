@@ -80,8 +80,8 @@ class SourceOptions:
         return self.topics[0] if len(self.topics) == 1 else f"{self.topics[0]}, ..."
 
 
-class Source(NamedTuple):
-    """A source of a stream, and what is done with its batches."""
+class PlannedBranch(NamedTuple):
+    """What a stream, or one of those that a union joins, reads, and does with the batches."""
 
     options: SourceOptions
     operators: tuple[Operator, ...] = ()
@@ -168,7 +168,7 @@ def read_partitions(options: SourceOptions, existing: list[TopicPartition]) -> l
 
 
 class _Look(NamedTuple):
-    """What is known of a source before its group is joined."""
+    """What is known of a branch before its group is joined."""
 
     client: ClusterClient
     existing: list[TopicPartition]
@@ -179,21 +179,21 @@ class _Look(NamedTuple):
 
 
 def prepare(
-    sources: Sequence[Source], *, owns_group: bool, counts_only: bool = False
+    branches: Sequence[PlannedBranch], *, owns_group: bool, counts_only: bool = False
 ) -> list[RunPlan]:
     """Ask the brokers for everything that has to be known before a reader starts.
 
     Args:
-        sources: What is read, and what is done with the batches of each.
+        branches: What is read, and what is done with the batches of each.
         owns_group: Whether the run joins the groups and may commit.
         counts_only: Whether only row numbers are wanted.
 
     Returns:
-        A plan for each source.
+        A plan for each branch.
 
     Raises:
         ConfigError: The operators do not fit the schema, it is declared and differs from the kept
-            one, there is nothing to infer one from, or the sources' batches differ.
+            one, there is nothing to infer one from, or the branches' batches differ.
         KafkaError: The brokers cannot be reached, or refuse.
         DataLoss: The start is not in the log any more.
     """
@@ -201,22 +201,26 @@ def prepare(
         # Before a group is joined, which ends its former owner for good: what is wrong with this
         # stream must not stop another one.
         looks = []
-        for source in sources:
-            client = clients.enter_context(connected(source.options.config))
-            looks.append(_look(source, client, counts_only=counts_only))
-        _check_alike(sources, looks)
+        for branch in branches:
+            client = clients.enter_context(connected(branch.options.config))
+            looks.append(_look(branch, client, counts_only=counts_only))
+        _check_alike(
+            branches, [_schema_of(s, look) for s, look in zip(branches, looks, strict=True)]
+        )
         plans = []
-        for source, look in zip(sources, looks, strict=True):
-            plan = _plan(source, look, owns_group=owns_group, counts_only=counts_only)
+        for branch, look in zip(branches, looks, strict=True):
+            plan = _plan(branch, look, owns_group=owns_group, counts_only=counts_only)
             if plan.store is not None:
                 undo.callback(plan.store.close)
             plans.append(plan)
+        # Once more: a former owner's last words may have been another schema.
+        _check_alike(branches, [plan.schema for plan in plans])
         undo.pop_all()
         return plans
 
 
-def _look(source: Source, client: ClusterClient, *, counts_only: bool) -> _Look:
-    options, operators = source
+def _look(branch: PlannedBranch, client: ClusterClient, *, counts_only: bool) -> _Look:
+    options, operators = branch
     existing = existing_partitions(options, client)
     committed = _committed(options, client, existing)
     kept = _kept_schema(committed)
@@ -225,19 +229,19 @@ def _look(source: Source, client: ClusterClient, *, counts_only: bool) -> _Look:
     return _Look(client, existing, committed, kept, codecs, reader)
 
 
-def _check_alike(sources: Sequence[Source], looks: Sequence[_Look]) -> None:
-    schemas = [
-        output_schema(source.operators, look.codecs.source_schema(source.options.metadata))
-        for source, look in zip(sources, looks, strict=True)
-    ]
-    for source, schema in zip(sources, schemas, strict=True):
-        check_alike(sources[0].options, schemas[0], source.options, schema)
+def _schema_of(branch: PlannedBranch, look: _Look) -> pa.Schema | None:
+    return output_schema(branch.operators, look.codecs.source_schema(branch.options.metadata))
+
+
+def _check_alike(branches: Sequence[PlannedBranch], schemas: Sequence[pa.Schema | None]) -> None:
+    for branch, schema in zip(branches, schemas, strict=True):
+        check_alike(branches[0].options, schemas[0], branch.options, schema)
 
 
 def check_alike(
     one: SourceOptions, schema: pa.Schema | None, other: SourceOptions, of_other: pa.Schema | None
 ) -> None:
-    """Check that two sources of a union give the same batches, as far as that is known.
+    """Check that two branches of a union give the same batches, as far as that is known.
 
     Raises:
         ConfigError: They do not; it tells the difference.
@@ -245,18 +249,22 @@ def check_alike(
     if schema is None or of_other is None:
         return
     found = differences(schema, of_other, ("first", "other"))
-    if found:
-        raise ConfigError(
-            f"union: '{one.source_name}' and '{other.source_name}' give different batches, but a "
-            "stream has one schema:\n  "
-            + "\n  ".join(found)
-            + "\nmake them alike: declare the same schema= for both, or select, with_columns or "
-            "map before the union"
-        )
+    if not found:
+        return
+    names = [f"'{options.source_name}'" for options in (one, other)]
+    servers = [options.config.bootstrap_servers for options in (one, other)]
+    if servers[0] != servers[1]:
+        names = [f"{name} of {server}" for name, server in zip(names, servers, strict=True)]
+    raise ConfigError(
+        f"union: {names[0]} and {names[1]} give different batches, but a stream has one schema:\n  "
+        + "\n  ".join(found)
+        + "\nmake them alike: declare the same schema= for both, or select, with_columns or map "
+        "before the union"
+    )
 
 
-def _plan(source: Source, look: _Look, *, owns_group: bool, counts_only: bool) -> RunPlan:
-    options, operators = source
+def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool, counts_only: bool) -> RunPlan:
+    options, operators = branch
     client, existing, committed, kept, codecs, reader = look
     partitions = read_partitions(options, existing)
     with contextlib.ExitStack() as undo:

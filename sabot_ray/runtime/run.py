@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,17 +39,17 @@ class StreamRun:
     at a time may use a run.
     """
 
-    def __init__(self, sources: Sequence[tuple[SourceOptions, RunPlan]]) -> None:
+    def __init__(self, planned: Sequence[tuple[SourceOptions, RunPlan]]) -> None:
         self._state = "RUNNING"
         # Asked for by a task that is cancelled, of the thread that iterates.
         self._cancelled = False
         self._signals = StopSignals()
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        readers = max(1, int(2 * resources.get("CPU", 1)))
-        budget = int(resources.get("object_store_memory", 2**30) / 4 / len(sources))
+        readers = max(1, int(2 * resources.get("CPU", 1) / len(planned)))
+        budget = int(resources.get("object_store_memory", 2**30) / 4 / len(planned))
         self._branches: list[Branch] = []
         try:
-            for options, plan in sources:
+            for options, plan in planned:
                 branch = Branch(options, plan, readers=readers, max_in_flight_bytes=budget)
                 self._branches.append(branch)
         except BaseException:
@@ -149,7 +148,7 @@ class StreamRun:
         self._check_open()
         for branch in self._branches:
             branch.acknowledge_all()
-        self._for_each(Branch.commit, FINAL_COMMIT_TIMEOUT_S)
+        self._for_each(lambda branch: branch.commit(FINAL_COMMIT_TIMEOUT_S))
 
     def status(self) -> RunStatus:
         """Return how far the run is, partition by partition."""
@@ -173,20 +172,25 @@ class StreamRun:
 
     def _close(self, timeout_s: float) -> None:
         self._state = "CLOSED"
-        with contextlib.ExitStack() as closing:
-            for branch in self._branches:
-                closing.callback(branch.close)
-            self._for_each(Branch.flush, timeout_s)
+        try:
+            self._for_each(lambda branch: branch.flush(timeout_s))
+        finally:
+            self._for_each(Branch.close)
 
-    def _for_each(self, commit: Callable[[Branch, float], None], timeout_s: float) -> None:
-        """Let every branch commit, also where another one cannot."""
-        deadline = time.monotonic() + timeout_s
-        with contextlib.ExitStack() as committing:
-            # Called in the reverse order.
-            for branch in reversed(self._branches):
-                committing.callback(
-                    lambda branch: commit(branch, max(deadline - time.monotonic(), 0.0)), branch
-                )
+    def _for_each(self, act: Callable[[Branch], None]) -> None:
+        """Let all branches do something at once: a cluster that is away takes no other's time.
+
+        Raises:
+            Exception: One could not; `Fenced`, if any was that.
+        """
+        if len(self._branches) == 1:
+            act(self._branches[0])
+            return
+        with ThreadPoolExecutor(len(self._branches), "sabot_ray-branch") as pool:
+            acts = [pool.submit(act, branch) for branch in self._branches]
+        errors = [error for done in acts if (error := done.exception()) is not None]
+        if errors:
+            raise next((error for error in errors if isinstance(error, Fenced)), errors[0])
 
     def _check_open(self) -> None:
         if self._state == "CLOSED":
@@ -224,7 +228,7 @@ class StreamRun:
                 with contextlib.suppress(CommitFailed):
                     self._close(signals.remaining_s)
                 signals.raise_received()
-        self._for_each(Branch.flush, FINAL_COMMIT_TIMEOUT_S)
+        self._for_each(lambda branch: branch.flush(FINAL_COMMIT_TIMEOUT_S))
 
     def _routed(
         self, signals: StopSignals, shown: RunProgress
@@ -277,9 +281,10 @@ class StreamRun:
         if self._state == "CLOSED":
             return
         try:
-            self._close(0.0 if isinstance(error, Fenced) else FINAL_COMMIT_TIMEOUT_S)
+            # A branch that is fenced says so at once.
+            self._close(FINAL_COMMIT_TIMEOUT_S)
         except Exception as second:  # noqa: BLE001 - the first error is the one to raise
-            if not isinstance(error, Fenced):
+            if not isinstance(second, Fenced):
                 logger.warning(
                     "after an error, what was acknowledged could not be committed: %s", second
                 )
