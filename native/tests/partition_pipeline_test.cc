@@ -369,7 +369,7 @@ TEST(PollSkippingErrorsAmongManyKeepsTheOthers) {
         wanted += (wanted.empty() ? "" : " ") + std::to_string(i);
       }
     }
-    EXPECT_EQ(Read(pipeline.get(), 900), wanted + " @ " + wanted);
+    EXPECT_EQ(Read(pipeline.get(), 900), (Rows{900, wanted, wanted}.Text()));
     EXPECT_EQ(pipeline->position(), part * 1000 + 1000);
   }
   const PartitionStats stats = pipeline->Stats();
