@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,12 @@ from tests.secure_broker import SecureBroker, running_secure_broker
 from tests.servers import KafkaBroker, KafkaCluster
 
 _T = TypeVar("_T")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: those of a background job ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def skip_or_fail(reason: str) -> NoReturn:
