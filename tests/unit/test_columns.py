@@ -23,12 +23,12 @@ def orders() -> Stream:
 
 def apply(stream: Stream, batch: pa.RecordBatch = BATCH) -> pa.RecordBatch:
     return apply_all(
-        stream._sources[0].operators, batch, TopicPartition("orders", 0), 0, batch.num_rows
+        stream._branches[0].operators, batch, TopicPartition("orders", 0), 0, batch.num_rows
     )
 
 
 def needed(stream: Stream) -> tuple[str, ...]:
-    return needed_columns(stream._sources[0].operators, SCHEMA)
+    return needed_columns(stream._branches[0].operators, SCHEMA)
 
 
 def test_with_columns_adds_and_replaces_in_place() -> None:
@@ -46,7 +46,7 @@ def test_with_columns_adds_and_replaces_in_place() -> None:
     )
 
     assert apply(stream).equals(expected)
-    assert output_schema(stream._sources[0].operators, SCHEMA) == expected.schema
+    assert output_schema(stream._branches[0].operators, SCHEMA) == expected.schema
     assert repr(stream).endswith(
         ".with_columns(amount=multiply(amount, 2), net=subtract(amount, fee), one=1)"
     ) or ".with_columns(amount=" in repr(stream)
@@ -113,7 +113,7 @@ def test_flat_map_joins_the_batches_of_a_generator() -> None:
     assert apply(stream).equals(pa.record_batch({"id": [1, 2, 3, 1, 2, 3]}))
     assert apply(orders().flat_map(lambda b: [])).num_rows == 0
     assert needed(stream) == ("id", "amount", "fee")
-    assert output_schema(stream._sources[0].operators, SCHEMA) is None
+    assert output_schema(stream._branches[0].operators, SCHEMA) is None
 
 
 @pytest.mark.parametrize(
