@@ -26,6 +26,8 @@ from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
+#: How soon to ask again where a leader does not know yet that it is one, in seconds.
+_RETRY_S = 0.05
 #: How often to look for errors while the first answer is awaited, in seconds.
 _LOOK_EVERY_S = 2.0
 #: No record at this offset: the end of the log, or retention was faster than the sample.
@@ -169,17 +171,27 @@ class ConfluentClusterClient:
         self, consumer: confluent_kafka.Consumer, topic: str, partitions: Sequence[int]
     ) -> dict[int, tuple[int, int]]:
         deadline = time.monotonic() + METADATA_TIMEOUT_S
-        found = {}
-        for partition in partitions:
+        return {
+            partition: self._bounds_of(consumer, topic, partition, deadline)
+            for partition in partitions
+        }
+
+    def _bounds_of(
+        self, consumer: confluent_kafka.Consumer, topic: str, partition: int, deadline: float
+    ) -> tuple[int, int]:
+        wanted = confluent_kafka.TopicPartition(topic, partition)
+        while True:
+            left_s = max(deadline - time.monotonic(), 0.1)
             try:
-                found[partition] = consumer.get_watermark_offsets(
-                    confluent_kafka.TopicPartition(topic, partition),
-                    timeout=max(deadline - time.monotonic(), 0.1),
-                )
+                bounds: tuple[int, int] = consumer.get_watermark_offsets(wanted, timeout=left_s)
+                return bounds
             except KafkaException as error:
                 what = f"topic '{topic}' partition {partition}: watermarks"
-                raise self._unavailable(what, error.args[0]) from None
-        return found
+                failure = self._unavailable(what, error.args[0])
+                # A leader that was named just now may not know it yet.
+                if not failure.retriable or time.monotonic() >= deadline:
+                    raise failure from None
+            time.sleep(_RETRY_S)
 
     def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
         """See `ClusterClient.offsets_at`."""

@@ -54,6 +54,15 @@ def test_watermarks_follow_the_log(broker, topic, connect, produce):
     assert client.watermarks(topic, [0]) == {0: Watermarks(2, 5, 5)}
 
 
+def test_watermarks_of_a_topic_that_was_just_made(broker, make_topic, connect):
+    # Its leaders may not know yet that they are.
+    client = connect(broker.bootstrap_servers)
+    for _ in range(3):
+        topic = make_topic(partitions=32)
+        found = client.watermarks(topic, client.partitions(topic))
+        assert found == dict.fromkeys(range(32), Watermarks(0, 0, 0))
+
+
 def test_last_stable_offset_stops_at_an_open_transaction(
     broker, topic, connect, produce, produce_in_transaction
 ):
