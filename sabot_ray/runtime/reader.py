@@ -177,7 +177,8 @@ class _Partition:
         self.assignment = assignment
         self.source = source
         self.told_offset = assignment.start_offset
-        # How much lay ahead when nothing came: the broker is away, or a transaction is open.
+        # How much lay ahead when nothing came: the broker is away, or a transaction is open. (What
+        # has an end can be read up to there.)
         self.unreadable = 0
         # What it raised after rows that go out first.
         self.error: Exception | None = None
@@ -197,18 +198,18 @@ class _Partition:
         end = self.assignment.end_offset
         return end is not None and self.source.position() >= end
 
-    def note_stuck(self) -> None:
-        """Note that nothing came, however much lies ahead."""
-        end = self.assignment.end_offset
-        position = self.source.position()
-        self.unreadable = self.source.backlog() if end is None else end - position
-
     @property
     def is_far_behind(self) -> bool:
         """Whether much lies ahead, for which nobody waits; so does all that has an end."""
-        end = self.assignment.end_offset
-        if end is not None:
-            return end - self.source.position() > self.unreadable
+        if self.assignment.end_offset is not None:
+            return not self.is_at_end
+        return self.source.backlog() >= BACKLOG_OFFSETS
+
+    @property
+    def is_worth_waiting_for(self) -> bool:
+        """Whether it is far behind, and what lies ahead can be read as far as one knows."""
+        if self.assignment.end_offset is not None:
+            return not self.is_at_end
         return self.source.backlog() - self.unreadable >= BACKLOG_OFFSETS
 
 
@@ -438,7 +439,7 @@ class Reader:
         pieces, rows = [first], first.num_rows
         began = gained_at = time.monotonic()
         while (
-            read.is_far_behind
+            read.is_worth_waiting_for
             and rows < self._plan.batch_size
             # A poll gives no more than a quantum.
             and read.source.stats().bytes - read.consumed + QUANTUM_BYTES <= self._gathered_bytes
@@ -455,7 +456,7 @@ class Reader:
             if read.source.position() != offset:
                 gained_at = time.monotonic()
             else:
-                read.note_stuck()
+                read.unreadable = read.source.backlog()
         return first if len(pieces) == 1 else pa.concat_batches(pieces)  # type: ignore[attr-defined]  # no stub
 
     def _answer(
