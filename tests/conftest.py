@@ -121,6 +121,8 @@ def produce(broker: KafkaBroker) -> Produce:
     """`sabot_ray.testing.produce` to the shared broker; settings are the producer's."""
 
     def write(topic: str, records: Iterable[Record | bytes | None], **settings: Any) -> list[int]:
+        # In order also where a leader of a topic that was just made has to be asked again.
+        settings = {"enable_idempotence": True, **settings}
         return testing.produce(broker.bootstrap_servers, topic, records, **settings)
 
     return write
