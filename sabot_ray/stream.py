@@ -38,10 +38,8 @@ from sabot_ray.runtime.operators import (
     Operator,
     Select,
     WithColumns,
-    needed_columns,
-    output_schema,
 )
-from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, check_alike, stream_schema
+from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, stream_schema
 from sabot_ray.runtime.reader import reader_options
 from sabot_ray.runtime.run import StreamRun
 from sabot_ray.schema import (
@@ -288,16 +286,7 @@ class Stream:
         Returns:
             The schema; None behind a `map`, whose result is only known when it runs.
         """
-        first, *others = (self._schema_of(branch) for branch in self._branches)
-        for branch, schema in zip(self._branches[1:], others, strict=True):
-            check_alike(self._branches[0].options, first, branch.options, schema)
-        return next((schema for schema in (first, *others) if schema is not None), None)
-
-    @staticmethod
-    def _schema_of(branch: PlannedBranch) -> pa.Schema | None:
-        schema = stream_schema(branch.options)
-        needed_columns(branch.operators, schema)
-        return output_schema(branch.operators, schema)
+        return stream_schema(self._branches)
 
     # Operators
 

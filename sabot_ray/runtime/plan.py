@@ -116,8 +116,26 @@ class RunPlan:
     schema: pa.Schema | None
 
 
-def stream_schema(options: SourceOptions) -> pa.Schema:
-    """Return the columns that a stream begins with; what is not declared is looked up now."""
+def stream_schema(branches: Sequence[PlannedBranch]) -> pa.Schema | None:
+    """Return the schema of a stream's batches; what is not declared is looked up now.
+
+    Returns:
+        The schema; None behind a ``map`` in all branches.
+
+    Raises:
+        ConfigError: The operators do not fit the columns, or the branches' batches differ.
+        KafkaError: The brokers cannot be reached, or refuse.
+    """
+    schemas = []
+    for branch in branches:
+        schema = _source_schema(branch.options)
+        needed_columns(branch.operators, schema)
+        schemas.append(output_schema(branch.operators, schema))
+    _check_alike(branches, schemas)
+    return next((schema for schema in schemas if schema is not None), None)
+
+
+def _source_schema(options: SourceOptions) -> pa.Schema:
     declared = declared_codecs(options)
     if declared is not None and options.group_id is None:
         return declared.source_schema(options.metadata)

@@ -198,19 +198,15 @@ class _Partition:
         end = self.assignment.end_offset
         return end is not None and self.source.position() >= end
 
-    @property
-    def is_far_behind(self) -> bool:
-        """Whether much lies ahead, for which nobody waits; so does all that has an end."""
-        if self.assignment.end_offset is not None:
-            return not self.is_at_end
-        return self.source.backlog() >= BACKLOG_OFFSETS
+    def is_far_behind(self, *, beyond: int = 0) -> bool:
+        """Whether much lies ahead, for which nobody waits; so does all that has an end.
 
-    @property
-    def is_worth_waiting_for(self) -> bool:
-        """Whether it is far behind, and what lies ahead can be read as far as one knows."""
+        Args:
+            beyond: So many offsets of an endless log do not count.
+        """
         if self.assignment.end_offset is not None:
             return not self.is_at_end
-        return self.source.backlog() - self.unreadable >= BACKLOG_OFFSETS
+        return self.source.backlog() - beyond >= BACKLOG_OFFSETS
 
 
 class Reader:
@@ -431,7 +427,7 @@ class Reader:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""
         assert self._plan is not None
         others = (other for other in self._partitions if other is not read)
-        if not all(other.is_far_behind or other.has_told_end for other in others):
+        if not all(other.is_far_behind() or other.has_told_end for other in others):
             return first
         # The reader's first batch goes out at once: somebody waits for it.
         if not any(other.consumed for other in self._partitions):
@@ -439,7 +435,7 @@ class Reader:
         pieces, rows = [first], first.num_rows
         began = gained_at = time.monotonic()
         while (
-            read.is_worth_waiting_for
+            read.is_far_behind(beyond=read.unreadable)
             and rows < self._plan.batch_size
             # A poll gives no more than a quantum.
             and read.source.stats().bytes - read.consumed + QUANTUM_BYTES <= self._gathered_bytes
