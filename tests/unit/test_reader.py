@@ -187,6 +187,34 @@ class PiecedSource(IdleSource):
         return SourceStats(records=self._offset, bytes=self._offset * 8)
 
 
+def shared_reader(
+    monkeypatch: pytest.MonkeyPatch,
+    sources: Sequence[IdleSource],
+    schema: pa.Schema = SCHEMA,
+    *,
+    ends: Sequence[int] | None = None,
+    linger_s: float = 0.0,
+) -> Reader:
+    """Return a reader of a partition for each source, which may get others."""
+
+    class Client(IdleClient):
+        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
+            return sources[partition]
+
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
+    spec = SourceSpec(
+        KafkaConfig("localhost:9092"), "t", JsonCodec(schema), ("n",), linger_s=linger_s
+    )
+    plan = ReaderPlan("native", spec, (), 10_000, shares_readers=True)
+    assignments = [
+        Assignment(TopicPartition("t", p), 0, ends[p] if ends else None)
+        for p in range(len(sources))
+    ]
+    sharing = Reader()
+    assert sharing.open(plan, assignments) is None
+    return sharing
+
+
 def answers(
     monkeypatch: pytest.MonkeyPatch,
     pieces: Sequence[Sequence[int | Exception]],
@@ -196,22 +224,8 @@ def answers(
     ends: Sequence[int] | None = None,
 ) -> list[tuple[int, int, int] | str]:
     """Read partitions that give such pieces; return partition, first and next row of each batch."""
-
-    class Client(IdleClient):
-        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
-            return PiecedSource(pieces[partition])
-
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     monkeypatch.setattr(reader, "LONG_POLL_S", 0.0)
-    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(schema), ("n",))
-    sharing = Reader()
-    assignments = [
-        Assignment(TopicPartition("t", p), 0, ends[p] if ends else None) for p in range(len(pieces))
-    ]
-    assert (
-        sharing.open(ReaderPlan("native", spec, (), 10_000, shares_readers=True), assignments)
-        is None
-    )
+    sharing = shared_reader(monkeypatch, list(map(PiecedSource, pieces)), schema, ends=ends)
     found: list[tuple[int, int, int] | str] = []
     for _ in range(calls):
         batch, pickled = sharing.next_batch()
@@ -285,25 +299,6 @@ def test_error_behind_gathered_rows_is_raised_after_them(monkeypatch: pytest.Mon
     assert found[-1] == "ValueError: bad record"
 
 
-def shared_reader(
-    monkeypatch: pytest.MonkeyPatch, source: IdleSource, linger_s: float = 0.0
-) -> Reader:
-    """Return a reader of one partition that may get others."""
-
-    class Client(IdleClient):
-        def open_source(self, *_: object) -> IdleSource:
-            return source
-
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
-    spec = SourceSpec(
-        KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",), linger_s=linger_s
-    )
-    plan = ReaderPlan("native", spec, (), 10_000, shares_readers=True)
-    sharing = Reader()
-    assert sharing.open(plan, [Assignment(TopicPartition("t", 0), 0, None)]) is None
-    return sharing
-
-
 class BlockedSource(PiecedSource):
     """A partition whose log goes on, but nothing of that can be read: a transaction is open."""
 
@@ -321,7 +316,7 @@ def test_records_before_an_open_transaction_wait_once_for_what_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = BlockedSource([4000, 10, 10])
-    sharing = shared_reader(monkeypatch, source)
+    sharing = shared_reader(monkeypatch, [source])
 
     def next_offset() -> int:
         told: BatchInfo = pickle.loads(sharing.next_batch()[1])
@@ -343,7 +338,7 @@ def test_records_before_an_open_transaction_wait_once_for_what_cannot_be_read(
 def test_linger_holds_for_a_reader_that_may_get_other_partitions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sharing = shared_reader(monkeypatch, PiecedSource([1]), linger_s=0.3)
+    sharing = shared_reader(monkeypatch, [PiecedSource([1])], linger_s=0.3)
     began = time.monotonic()
     assert pickle.loads(sharing.next_batch()[1]).rows == 1
     assert time.monotonic() - began >= 0.3
