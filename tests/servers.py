@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -203,6 +203,8 @@ class KafkaBroker:
         node_id: The node's id.
         ports: The ports of the client's and of the controller's listener; free ones by default.
         voters: The cluster's controllers, ``"1@127.0.0.1:29093,..."``; by default this node alone.
+        java_options: Options of the Java machine after, and so over, the usual ones, which are
+            for a quick start.
     """
 
     def __init__(
@@ -213,8 +215,10 @@ class KafkaBroker:
         node_id: int = 1,
         ports: tuple[int, int] | None = None,
         voters: str | None = None,
+        java_options: Sequence[str] = (),
     ) -> None:
         self._directory = directory
+        self._java_options = tuple(java_options)
         self._port, controller_port = ports or free_ports(2)
         self._settings = {
             **_KAFKA_SETTINGS,
@@ -273,6 +277,7 @@ class KafkaBroker:
         java = [
             "java",
             *_JVM,
+            *self._java_options,
             f"-Dlog4j2.configurationFile={_FILES / 'log4j2.properties'}",
             f"-Dkafka.log.file={self.log_file}",
             "-cp",
@@ -510,11 +515,14 @@ def running_cluster() -> Iterator[KafkaCluster]:
 
 @contextlib.contextmanager
 def running_broker(
-    settings: Mapping[str, str] | None = None, *, ports: tuple[int, int] | None = None
+    settings: Mapping[str, str] | None = None,
+    *,
+    ports: tuple[int, int] | None = None,
+    java_options: Sequence[str] = (),
 ) -> Iterator[KafkaBroker]:
     """Run a broker of its own in a temporary folder, which goes away with it."""
     with tempfile.TemporaryDirectory(prefix="sabot-kafka-") as directory:
-        broker = KafkaBroker(Path(directory), settings, ports=ports)
+        broker = KafkaBroker(Path(directory), settings, ports=ports, java_options=java_options)
         try:
             broker.start()
             yield broker
