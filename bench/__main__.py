@@ -115,7 +115,7 @@ def _first_batch(bench: _Bench) -> None:
 
 def _partitions(bench: _Bench) -> None:
     backlogs = [
-        bench.backlog("narrow", bench.compressions[0], bench.rows // 2, count)
+        bench.backlog("narrow", bench.compressions[0], bench.rows, count)
         for count in bench.partitions
     ]
     bench.say(f"reading over {', '.join(map(str, bench.partitions))} partitions")
@@ -193,7 +193,7 @@ def _split(*known: str) -> click.types.FuncParamType:
     "--rows",
     type=int,
     default=6_000_000,
-    help="Narrow records of the backlog; of the larger ones as many bytes. Partitions: half.",
+    help="Narrow records of the backlog; of the larger ones as many bytes.",
 )
 @click.option(
     "--slow-rows", type=int, default=2_000_000, help="The same, of those that decode in Python."
