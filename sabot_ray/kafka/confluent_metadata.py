@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import confluent_kafka
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
@@ -35,6 +36,8 @@ _NO_MORE = (
     confluent_kafka.KafkaError._PARTITION_EOF,
     confluent_kafka.KafkaError._AUTO_OFFSET_RESET,
 )
+
+_T = TypeVar("_T")
 
 _NO_GROUP = confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED
 
@@ -171,39 +174,46 @@ class ConfluentClusterClient:
         self, consumer: confluent_kafka.Consumer, topic: str, partitions: Sequence[int]
     ) -> dict[int, tuple[int, int]]:
         deadline = time.monotonic() + METADATA_TIMEOUT_S
-        return {
-            partition: self._bounds_of(consumer, topic, partition, deadline)
-            for partition in partitions
-        }
+        bounds: dict[int, tuple[int, int]] = {}
+        for partition in partitions:
+            wanted = confluent_kafka.TopicPartition(topic, partition)
+            bounds[partition] = self._asked(
+                f"topic '{topic}' partition {partition}: watermarks",
+                functools.partial(consumer.get_watermark_offsets, wanted),
+                deadline,
+            )
+        return bounds
 
-    def _bounds_of(
-        self, consumer: confluent_kafka.Consumer, topic: str, partition: int, deadline: float
-    ) -> tuple[int, int]:
-        wanted = confluent_kafka.TopicPartition(topic, partition)
+    def _asked(self, what: str, ask: Callable[..., _T], deadline: float) -> _T:
+        """Ask a partition's leader until it answers: one that was named just now may not know it.
+
+        Args:
+            what: What is asked for, and where.
+            ask: Takes a ``timeout`` in seconds, and raises what an answer has as an error.
+            deadline: When it is enough.
+        """
         while True:
-            left_s = max(deadline - time.monotonic(), 0.1)
             try:
-                bounds: tuple[int, int] = consumer.get_watermark_offsets(wanted, timeout=left_s)
-                return bounds
+                return ask(timeout=max(deadline - time.monotonic(), 0.1))
             except KafkaException as error:
-                what = f"topic '{topic}' partition {partition}: watermarks"
                 failure = self._unavailable(what, error.args[0])
-                # A leader that was named just now may not know it yet.
                 if not failure.retriable or time.monotonic() >= deadline:
                     raise failure from None
             time.sleep(_RETRY_S)
 
     def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
         """See `ClusterClient.offsets_at`."""
-        what = f"topic '{topic}': offsets at a time"
         wanted = [confluent_kafka.TopicPartition(topic, p, ms) for p, ms in times_ms.items()]
-        try:
-            answer = self._consumer.offsets_for_times(wanted, timeout=METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable(what, error.args[0]) from None
-        for entry in answer:
-            if entry.error is not None:
-                raise kafka_error(entry.error, what)
+
+        def ask(timeout: float) -> list[confluent_kafka.TopicPartition]:
+            answer = self._consumer.offsets_for_times(wanted, timeout=timeout)
+            for entry in answer:
+                if entry.error is not None:
+                    raise KafkaException(entry.error)
+            return answer
+
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        answer = self._asked(f"topic '{topic}': offsets at a time", ask, deadline)
         return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in answer}
 
     def committed(

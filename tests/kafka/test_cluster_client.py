@@ -63,6 +63,14 @@ def test_watermarks_of_a_topic_that_was_just_made(broker, make_topic, connect):
         assert found == dict.fromkeys(range(32), Watermarks(0, 0, 0))
 
 
+def test_offsets_at_a_time_of_a_topic_that_was_just_made(broker, make_topic, connect):
+    client = connect(broker.bootstrap_servers)
+    for _ in range(3):
+        topic = make_topic(partitions=32)
+        found = client.offsets_at(topic, dict.fromkeys(client.partitions(topic), 0))
+        assert found == dict.fromkeys(range(32))
+
+
 def test_last_stable_offset_stops_at_an_open_transaction(
     broker, topic, connect, produce, produce_in_transaction
 ):
