@@ -164,6 +164,16 @@ cdef extern from "batch_builder.h" namespace "sabot" nogil:
         vector[pair[string, uint64_t]] UnknownFieldCounts()
 
 
+cdef extern from "codec/encoder.h" namespace "sabot" nogil:
+    struct EncodeFailure:
+        string field
+        string reason
+    cppclass CppEncoder "sabot::Encoder":
+        void Begin(const ArrowArray&)
+        optional[EncodeFailure] Encode(int64_t, string*) except +
+    unique_ptr[CppEncoder] MakeEncoder(const CppCodec&) except +
+
+
 cdef extern from "decode_threads.h" namespace "sabot" nogil:
     cppclass CppDecodeThreads "sabot::DecodeThreads":
         @staticmethod
@@ -686,3 +696,43 @@ def decode(
     deref(batch).Export(&array)
     rows = _import_batch(&array, plain_schema(schema), schema)
     return rows, rejected, _counts(deref(batch).UnknownFieldCounts())
+
+
+# --- encoding without Kafka ----------------------------------------------------------------------
+
+
+cdef const ArrowArray* _array_pointer(object capsule) except NULL:
+    return <const ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
+
+
+def encode(batch: pa.RecordBatch, codec: Codec):
+    """Encode rows as a sink does; for holding the encoders against each other.
+
+    Args:
+        batch: The rows, with the codec's columns.
+        codec: How they become values.
+
+    Returns:
+        The values, None for a row that cannot be encoded; and index, field and reason of each such
+        row.
+    """
+    plain = batch.cast(plain_schema(batch.schema))
+    _, capsule = plain.__arrow_c_array__()
+    cdef const ArrowArray* array = _array_pointer(capsule)
+    cdef unique_ptr[CppEncoder] encoder = MakeEncoder(_codec(codec))
+    deref(encoder).Begin(deref(array))
+    cdef string value
+    cdef int64_t row
+    cdef optional[EncodeFailure] failure
+    values = []
+    rejected = []
+    for row in range(batch.num_rows):
+        value.clear()
+        failure = deref(encoder).Encode(row, &value)
+        if failure.has_value():
+            values.append(None)
+            rejected.append(
+                (row, _text(failure.value().field), _text(failure.value().reason)))
+        else:
+            values.append(<bytes>value)
+    return values, rejected

@@ -1,7 +1,7 @@
-"""What every codec is: a plain description, and the decoder that it makes.
+"""What every codec is: a plain description, and the decoder and encoder that it makes.
 
-A new codec is a subclass of `Codec` with a name of its own, and the native decoder of that name;
-sources and plans need to know nothing else.
+A new codec is a subclass of `Codec` with a name of its own, and the native decoder and encoder of
+that name; sources, sinks and plans need to know nothing else.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class NewField(DecodeError):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A value that does not decode.
+    """A value that does not decode, or a row that cannot be encoded.
 
     Attributes:
-        index: Its index in the values that were given.
+        index: Its index in what was given.
         field: Path of the offending field; the root alone stands for the whole value.
         reason: What is wrong with it.
         is_new_field: Whether nothing is wrong, but there is a field that the schema is to learn.
@@ -73,6 +73,25 @@ class Decoder(Protocol):
         is then the only one in ``rejected``. In any case it ends before one with a field that the
         schema is to learn, which is then the last one there.
         """
+
+
+class Encoded(NamedTuple):
+    """What became of a batch's rows.
+
+    Attributes:
+        values: The encoded rows (binary, one per row); null where one could not be encoded.
+        rejected: These, ascending.
+    """
+
+    values: pa.Array[Any]
+    rejected: list[Rejected]
+
+
+class Encoder(Protocol):
+    """Encodes rows in Python, with exactly the native encoder's results."""
+
+    def encode(self, batch: pa.RecordBatch) -> Encoded:
+        """Encode the rows of a batch, which has the codec's columns."""
 
 
 class Codec(ABC):
@@ -114,6 +133,10 @@ class Codec(ABC):
                 ``"skip"``: such values are left out.
             root: Where the paths of fields begin.
         """
+
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """Return an encoder of rows with all of the codec's columns."""
 
     def key_array(
         self, columns: Sequence[pa.Array[Any]], keys: Sequence[bytes | None]

@@ -39,13 +39,14 @@ from sabot_ray.codecs.json_document import (
     parse_document,
     text_of,
 )
+from sabot_ray.codecs.json_encoder import JsonEncoder
 from sabot_ray.errors import ConfigError
 from sabot_ray.schema import RESCUED_COLUMN, can_be_column, is_json_text, path_step
 
 
 @dataclass(frozen=True)
 class JsonCodec(Codec):
-    """Reads each value as one JSON object; `docs/json.md` is the mapping.
+    """Reads and writes each value as one JSON object; `docs/json.md` is the mapping.
 
     Attributes:
         schema: The fields that become columns, in order; see
@@ -84,6 +85,10 @@ class JsonCodec(Codec):
     ) -> JsonDecoder:
         """See `Codec.decoder`."""
         return JsonDecoder(self, columns, on_error, root)
+
+    def encoder(self) -> JsonEncoder:
+        """See `Codec.encoder`."""
+        return JsonEncoder(self.columns)
 
 
 _UNKNOWN: Final = "unknown field"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from sabot_ray.codecs.codec import VALUE_ROOT, Codec, Decoded, Rejected
+from sabot_ray.codecs.codec import VALUE_ROOT, Codec, Decoded, Encoded, Rejected
 
 _COLUMN = "value"
 
@@ -34,6 +34,10 @@ class _TextCodec(Codec):
     ) -> TextDecoder:
         """See `Codec.decoder`."""
         return TextDecoder(self._type, columns, on_error, root)
+
+    def encoder(self) -> TextEncoder:
+        """See `Codec.encoder`."""
+        return TextEncoder()
 
     def key_array(
         self, columns: Sequence[pa.Array[Any]], keys: Sequence[bytes | None]
@@ -96,6 +100,29 @@ class TextDecoder:
             rows = [index for index in range(end) if index not in excluded]
             array = data.take(pa.array(rows, pa.int64())).cast(self._type)
         return Decoded([array for _ in self._columns], rows, rejected, {})
+
+
+class TextEncoder:
+    """See `Encoder`. Null becomes an empty value: whether it is none, its caller knows."""
+
+    def encode(self, batch: pa.RecordBatch) -> Encoded:
+        """See `Encoder.encode`."""
+        given: Any = batch.column(0)
+        values: Any = given.cast(pa.binary()).fill_null(b"")
+        rejected = []
+        if given.type == pa.string():
+            rejected = [
+                Rejected(index, VALUE_ROOT, "invalid UTF-8")
+                for index, value in enumerate(values.to_pylist())
+                if not _is_utf8(value)
+            ]
+        if rejected:
+            bad = {rejection.index for rejection in rejected}
+            kept = [
+                None if index in bad else value for index, value in enumerate(values.to_pylist())
+            ]
+            values = pa.array(kept, pa.binary())
+        return Encoded(values, rejected)
 
 
 def _is_utf8(value: bytes | None) -> bool:

@@ -67,27 +67,6 @@ bool IsPlainName(std::string_view name) {
 
 }  // namespace
 
-void AppendQuoted(std::string_view text, std::string* out) {
-  constexpr std::string_view kHex = "0123456789abcdef";
-  constexpr std::string_view kEscaped = "\"\\\b\f\n\r\t";
-  constexpr std::string_view kShort = "\"\\bfnrt";
-  *out += '"';
-  for (const char c : text) {
-    const size_t escape = kEscaped.find(c);
-    if (escape != std::string_view::npos) {
-      *out += '\\';
-      *out += kShort[escape];
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      *out += "\\u00";
-      *out += kHex[static_cast<unsigned char>(c) >> 4];
-      *out += kHex[static_cast<unsigned char>(c) & 0xF];
-    } else {
-      *out += c;
-    }
-  }
-  *out += '"';
-}
-
 std::string PathStep(std::string_view name) {
   if (IsPlainName(name)) {
     return "." + std::string(name);
@@ -288,7 +267,7 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
   if (is_exact) {
     take_back();
     if (!tokens_.Index(value)) {
-      return DecodeFailure{root_->path, "malformed JSON"};
+      return DecodeFailure{root_->path, std::string(kMalformedJson)};
     }
     if (!ExactDocument()) {
       take_back();
@@ -298,7 +277,7 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
   }
   if (rescued_ != nullptr && !Rescue(value, is_exact)) {
     take_back();
-    return DecodeFailure{root_->path, "malformed JSON"};
+    return DecodeFailure{root_->path, std::string(kMalformedJson)};
   }
   for (Name* name : unknown_met_) {
     ++name->count;

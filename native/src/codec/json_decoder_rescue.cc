@@ -5,6 +5,7 @@
 
 #include "codec/json_decoder.h"
 #include "codec/json_fields.h"
+#include "codec/json_scalars.h"
 
 namespace sabot {
 

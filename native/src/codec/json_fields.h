@@ -20,8 +20,8 @@ inline bool IsWhiteSpace(char c) {
 
 inline bool IsNumberStart(char first) { return first == '-' || (first >= '0' && first <= '9'); }
 
-// Appends a text as a JSON string, in its shortest form.
-void AppendQuoted(std::string_view text, std::string* out);
+// Why a document is refused that is none.
+inline constexpr std::string_view kMalformedJson = "malformed JSON";
 
 // What a field adds to the path of its parent: .name, or ["na me"].
 std::string PathStep(std::string_view name);

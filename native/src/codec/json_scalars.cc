@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <system_error>
+
+#include "codec/string_scan.h"
 
 namespace sabot {
 namespace {
@@ -228,6 +231,73 @@ int64_t Unescape(std::string_view escaped, char* out) {
     }
   }
   return out - begin;
+}
+
+bool AppendQuoted(std::string_view text, std::string* out) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  constexpr std::string_view kEscaped = "\"\\\b\f\n\r\t";
+  constexpr std::string_view kShort = "\"\\bfnrt";
+  bool non_ascii = false;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  *out += '"';
+  while (true) {
+    const char* const special = FindSpecial(at, end, &non_ascii);
+    out->append(at, special);
+    if (special == end) {
+      break;
+    }
+    const size_t escape = kEscaped.find(*special);
+    if (escape != std::string_view::npos) {
+      *out += '\\';
+      *out += kShort[escape];
+    } else {
+      *out += "\\u00";
+      *out += kHex[static_cast<unsigned char>(*special) >> 4];
+      *out += kHex[static_cast<unsigned char>(*special) & 0xF];
+    }
+    at = special + 1;
+  }
+  *out += '"';
+  return !non_ascii;
+}
+
+void AppendDouble(double value, std::string* out) {
+  // One digit, maybe a point and others, and the exponent: what differs below is only where the
+  // point stands.
+  char text[32];
+  const char* const end =
+      std::to_chars(text, text + sizeof(text), value, std::chars_format::scientific).ptr;
+  const char* at = text;
+  if (*at == '-') {
+    *out += *at++;
+  }
+  const char* const mark = std::find(at, end, 'e');
+  char buffer[20];
+  const std::string_view digits(
+      buffer, static_cast<size_t>(std::copy_if(at, mark, buffer, [](char c) { return c != '.'; }) -
+                                  buffer));
+  int exponent = 0;
+  std::from_chars(mark[1] == '+' ? mark + 2 : mark + 1, end, exponent);
+  // The digits before the point; none, or less than none, where zeros follow it.
+  const int before = exponent + 1;
+  constexpr int kMostBefore = 16;
+  constexpr int kMostZeros = 5;
+  if (before > 0 && before <= kMostBefore) {
+    const auto count = static_cast<size_t>(before);
+    *out += digits.substr(0, count);
+    out->append(std::max(count, digits.size()) - digits.size(), '0');
+    *out += '.';
+    *out += count < digits.size() ? digits.substr(count) : "0";
+  } else if (before <= 0 && before > -kMostZeros) {
+    *out += "0.";
+    out->append(static_cast<size_t>(-before), '0');
+    *out += digits;
+  } else {
+    out->append(at, mark);
+    *out += exponent < 0 ? "e-" : "e+";
+    *out += std::to_string(std::abs(exponent));
+  }
 }
 
 }  // namespace sabot

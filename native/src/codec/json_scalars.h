@@ -1,10 +1,11 @@
-// JSON's scalar tokens: grammar and value of numbers, escapes of strings.
+// JSON's scalar tokens: grammar and value of numbers, escapes of strings; and how they are written.
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 namespace sabot {
@@ -151,5 +152,13 @@ NumberResult ReadDouble(const char** at, const char* end, double* out);
 // Resolves the escapes of a string's contents into `out`, which has room for `escaped.size()`
 // bytes. Returns the length, or -1 if an escape is none of RFC 8259's or a lone surrogate.
 int64_t Unescape(std::string_view escaped, char* out);
+
+// Appends a text as a JSON string, in its shortest form. Returns whether it is ASCII; whether it is
+// UTF-8 is not looked at.
+bool AppendQuoted(std::string_view text, std::string* out);
+
+// Appends the shortest number with a fraction or an exponent whose nearest double is `value`, which
+// is finite.
+void AppendDouble(double value, std::string* out);
 
 }  // namespace sabot

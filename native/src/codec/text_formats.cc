@@ -85,6 +85,8 @@ bool TakeDate(TextReader* reader, int64_t* days) {
 }
 
 constexpr int kMostFractionDigits = 9;
+constexpr std::string_view kBase64Alphabet =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 struct TimeOfDay {
   int64_t seconds = 0;
@@ -287,14 +289,12 @@ FormatResult ParseDecimal(std::string_view text, int32_t precision, int32_t scal
 
 int64_t DecodeBase64(std::string_view text, char* out) {
   static constexpr auto kValues = [] {
-    constexpr std::string_view kAlphabet =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::array<int8_t, 256> values{};
     for (int8_t& value : values) {
       value = -1;
     }
-    for (size_t i = 0; i < kAlphabet.size(); ++i) {
-      values[static_cast<unsigned char>(kAlphabet[i])] = static_cast<int8_t>(i);
+    for (size_t i = 0; i < kBase64Alphabet.size(); ++i) {
+      values[static_cast<unsigned char>(kBase64Alphabet[i])] = static_cast<int8_t>(i);
     }
     return values;
   }();
@@ -324,6 +324,138 @@ int64_t DecodeBase64(std::string_view text, char* out) {
     }
   }
   return out - begin;
+}
+
+namespace {
+
+// Rounds down, also below zero.
+int64_t FloorDivide(int64_t value, int64_t by) { return value / by - (value % by < 0 ? 1 : 0); }
+
+void AppendDigits(int64_t value, int digits, std::string* out) {
+  const size_t end = out->size() + static_cast<size_t>(digits);
+  out->resize(end);
+  for (int digit = 1; digit <= digits; ++digit, value /= 10) {
+    (*out)[end - static_cast<size_t>(digit)] = static_cast<char>('0' + value % 10);
+  }
+}
+
+// hh:mm:ss, and as many digits of the fraction as the unit has.
+void AppendTimeOfDay(int64_t seconds, int64_t fraction, TimeUnit unit, std::string* out) {
+  AppendDigits(seconds / 3600, 2, out);
+  *out += ':';
+  AppendDigits(seconds / 60 % 60, 2, out);
+  *out += ':';
+  AppendDigits(seconds % 60, 2, out);
+  if (unit != TimeUnit::kSecond) {
+    *out += '.';
+    AppendDigits(fraction, 3 * static_cast<int>(unit), out);
+  }
+}
+
+constexpr int64_t kSecondsOfDay = 86'400;
+
+}  // namespace
+
+bool AppendDate(int64_t days, std::string* out) {
+  constexpr int64_t kFirst = -719'162;  // 0001-01-01
+  constexpr int64_t kLast = 2'932'896;  // 9999-12-31
+  if (days < kFirst || days > kLast) {
+    return false;
+  }
+  // As DaysSinceEpoch: years begin in March, and an era has 400 of them.
+  days += 719'468;
+  const int64_t era = days / 146'097;
+  const int64_t day_of_era = days % 146'097;
+  const int64_t year_of_era =
+      (day_of_era - day_of_era / 1'460 + day_of_era / 36'524 - day_of_era / 146'096) / 365;
+  const int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const int64_t month_from_march = (5 * day_of_year + 2) / 153;
+  const int64_t month = month_from_march + (month_from_march < 10 ? 3 : -9);
+  AppendDigits(era * 400 + year_of_era + (month <= 2 ? 1 : 0), 4, out);
+  *out += '-';
+  AppendDigits(month, 2, out);
+  *out += '-';
+  AppendDigits(day_of_year - (153 * month_from_march + 2) / 5 + 1, 2, out);
+  return true;
+}
+
+bool AppendTimestamp(int64_t value, TimeUnit unit, bool has_zone, std::string* out) {
+  const int64_t per_second = UnitsPerSecond(unit);
+  const int64_t seconds = FloorDivide(value, per_second);
+  const int64_t days = FloorDivide(seconds, kSecondsOfDay);
+  if (!AppendDate(days, out)) {
+    return false;
+  }
+  *out += 'T';
+  AppendTimeOfDay(seconds - days * kSecondsOfDay, value - seconds * per_second, unit, out);
+  if (has_zone) {
+    *out += 'Z';
+  }
+  return true;
+}
+
+bool AppendTime(int64_t value, TimeUnit unit, std::string* out) {
+  const int64_t per_second = UnitsPerSecond(unit);
+  if (value < 0 || value >= kSecondsOfDay * per_second) {
+    return false;
+  }
+  AppendTimeOfDay(value / per_second, value % per_second, unit, out);
+  return true;
+}
+
+void AppendDecimal(const Decimal256& value, int32_t scale, std::string* out) {
+  Decimal256 left = value;
+  if (static_cast<int64_t>(left.back()) < 0) {
+    *out += '-';
+    Negate(&left);
+  }
+  // The unscaled digits, the last one first; as many at a time as a word takes.
+  constexpr uint64_t kChunk = 10'000'000'000'000'000'000U;
+  constexpr int kChunkDigits = 19;
+  std::string digits;
+  while (left != Decimal256{}) {
+    unsigned __int128 rest = 0;
+    for (size_t word = left.size(); word-- > 0;) {
+      rest = rest << 64 | left[word];
+      left[word] = static_cast<uint64_t>(rest / kChunk);
+      rest %= kChunk;
+    }
+    auto chunk = static_cast<uint64_t>(rest);
+    for (int digit = 0; digit < kChunkDigits; ++digit, chunk /= 10) {
+      digits += static_cast<char>('0' + chunk % 10);
+    }
+  }
+  digits.erase(digits.find_last_not_of('0') + 1);
+  const auto fraction = static_cast<size_t>(std::max(scale, 0));
+  if (digits.size() <= fraction) {
+    digits.append(fraction + 1 - digits.size(), '0');
+  }
+  out->append(digits.rbegin(), digits.rend() - static_cast<std::ptrdiff_t>(fraction));
+  if (scale > 0) {
+    *out += '.';
+    out->append(digits.rend() - static_cast<std::ptrdiff_t>(fraction), digits.rend());
+  } else if (digits != "0") {
+    out->append(static_cast<size_t>(-scale), '0');
+  }
+}
+
+Decimal256 Widened(const Decimal128& value) {
+  const uint64_t sign = static_cast<int64_t>(value[1]) < 0 ? ~uint64_t{0} : 0;
+  return {value[0], value[1], sign, sign};
+}
+
+void AppendBase64(std::string_view bytes, std::string* out) {
+  for (size_t at = 0; at < bytes.size(); at += 3) {
+    const std::string_view group = bytes.substr(at, 3);
+    uint32_t bits = 0;
+    for (size_t i = 0; i < group.size(); ++i) {
+      bits |= uint32_t{static_cast<uint8_t>(group[i])} << (16 - 8 * i);
+    }
+    for (size_t i = 0; i < 4; ++i) {
+      *out += i <= group.size() ? kBase64Alphabet[(bits >> (18 - 6 * i)) & 0x3F] : '=';
+    }
+  }
 }
 
 }  // namespace sabot

@@ -1,8 +1,9 @@
 // What strings may hold besides text: timestamps, dates, times, decimals, base64. docs/json.md says
-// what is taken.
+// what is taken, and what is written.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "arrow/field.h"
@@ -32,5 +33,17 @@ FormatResult ParseDecimal(std::string_view text, int32_t precision, int32_t scal
 // Decodes canonical base64 into `out`, which has room for 3 bytes per 4 characters. Returns the
 // number of bytes, or -1.
 int64_t DecodeBase64(std::string_view text, char* out);
+
+// The writers append what the parsers above take. False: the value has no such text, and what has
+// been appended is worth nothing.
+bool AppendTimestamp(int64_t value, TimeUnit unit, bool has_zone, std::string* out);
+bool AppendDate(int64_t days, std::string* out);
+bool AppendTime(int64_t value, TimeUnit unit, std::string* out);
+// With all digits of the scale, and no exponent.
+void AppendDecimal(const Decimal256& value, int32_t scale, std::string* out);
+void AppendBase64(std::string_view bytes, std::string* out);
+
+// The same number in more words.
+Decimal256 Widened(const Decimal128& value);
 
 }  // namespace sabot
