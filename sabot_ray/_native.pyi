@@ -69,3 +69,6 @@ def decode(
     tombstones: str = "keep",
     on_decode_error: str = "fail",
 ) -> tuple[pa.RecordBatch, list[tuple[int, str, str]], dict[str, int]]: ...
+def encode(
+    batch: pa.RecordBatch, codec: Codec
+) -> tuple[list[bytes | None], list[tuple[int, str, str]]]: ...

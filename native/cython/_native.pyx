@@ -716,7 +716,7 @@ def encode(batch: pa.RecordBatch, codec: Codec):
         The values, None for a row that cannot be encoded; and index, field and reason of each such
         row.
     """
-    plain = batch.cast(plain_schema(batch.schema))
+    plain = batch.cast(plain_schema(codec.columns))
     _, capsule = plain.__arrow_c_array__()
     cdef const ArrowArray* array = _array_pointer(capsule)
     cdef unique_ptr[CppEncoder] encoder = MakeEncoder(_codec(codec))

@@ -258,8 +258,10 @@ def _lists(array: Any, depth: int) -> list[_Value]:
 def _maps(array: Any, depth: int) -> list[_Value]:
     offsets = array.offsets.to_pylist()
     first, count = offsets[0], offsets[-1] - offsets[0]
-    keys = array.keys.slice(first, count).cast(pa.binary()).to_pylist()
-    items = _values(array.items.slice(first, count), array.type.item_field, depth + 1)
+    # Not MapArray.keys and .items, which forget where the entries begin.
+    all_keys, all_items = array.values.flatten()
+    keys = all_keys.slice(first, count).cast(pa.binary()).to_pylist()
+    items = _values(all_items.slice(first, count), array.type.item_field, depth + 1)
     return [
         _map(keys[begin - first : end - first], items[begin - first : end - first])
         for begin, end in itertools.pairwise(offsets)

@@ -37,7 +37,7 @@ class _TextCodec(Codec):
 
     def encoder(self) -> TextEncoder:
         """See `Codec.encoder`."""
-        return TextEncoder()
+        return TextEncoder(self._type)
 
     def key_array(
         self, columns: Sequence[pa.Array[Any]], keys: Sequence[bytes | None]
@@ -103,14 +103,20 @@ class TextDecoder:
 
 
 class TextEncoder:
-    """See `Encoder`. Null becomes an empty value: whether it is none, its caller knows."""
+    """See `Encoder`. Null becomes an empty value: whether it is none, its caller knows.
+
+    Args:
+        arrow_type: The column's type: `pa.string`, or `pa.binary`, which takes everything.
+    """
+
+    def __init__(self, arrow_type: pa.DataType) -> None:
+        self._type = arrow_type
 
     def encode(self, batch: pa.RecordBatch) -> Encoded:
         """See `Encoder.encode`."""
-        given: Any = batch.column(0)
-        values: Any = given.cast(pa.binary()).fill_null(b"")
+        values: Any = batch.column(0).cast(pa.binary()).fill_null(b"")
         rejected = []
-        if given.type == pa.string():
+        if self._type == pa.string():
             rejected = [
                 Rejected(index, VALUE_ROOT, "invalid UTF-8")
                 for index, value in enumerate(values.to_pylist())

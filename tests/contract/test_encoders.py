@@ -147,6 +147,11 @@ REFUSED = {
         "a year beyond 0001 to 9999",
     ),
     "time": (counted(86_400_000_000, pa.time64("us")), "$.a", "not a time of day"),
+    "time32": (
+        pa.array([86_400], pa.int32()).view(pa.time32("s")),
+        "$.a",
+        "not a time of day",
+    ),
     "negative time": (counted(-1, pa.time64("ns")), "$.a", "not a time of day"),
     "text": (bytes_as_string(b"ab\xff"), "$.a", "invalid UTF-8"),
     "key twice": (a_map(("x", 1.0), ("x", 2.0)), "$.a", "a key that comes twice"),
@@ -212,6 +217,71 @@ def test_first_column_that_does_not_fit_is_named(encoder: str) -> None:
     _, rejected = ENCODERS[encoder](batch)
 
     assert [field for _, field, _ in rejected] == ["$.b"]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_json_text_that_is_no_text_is_told_as_such(encoder: str) -> None:
+    schema = pa.schema([pa.field("a", pa.string(), metadata=_TEXT)])
+    batch = pa.record_batch([bytes_as_string(b'"\xff"')], schema)
+
+    assert ENCODERS[encoder](batch) == ([None], [(0, "$.a", "invalid UTF-8")])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_float32_whose_shortest_decimal_is_read_as_another_one_has_more_digits(
+    encoder: str,
+) -> None:
+    number = pa.array([0x15AE43FD], pa.uint32()).view(pa.float32())
+    batch = pa.record_batch({"a": number})
+
+    values, _ = ENCODERS[encoder](batch)
+
+    assert values == [b'{"a":7.038530691851209e-26}']
+    assert decode_in_python(values, batch.schema).batch.equals(batch)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_entries_of_a_map_are_found_behind_their_offset(encoder: str) -> None:
+    map_type = pa.map_(pa.string(), pa.int64())
+    entries = pa.StructArray.from_arrays(
+        [pa.array(["a", "b", "c"]), pa.array([1, 2, 3])],
+        fields=[map_type.key_field, map_type.item_field],
+    )
+    offsets = pa.array([0, 2], pa.int32()).buffers()[1]
+    from_buffers: Any = pa.Array.from_buffers
+    maps = from_buffers(map_type, 1, [None, offsets], children=[entries.slice(1)])
+
+    values, _ = ENCODERS[encoder](pa.record_batch({"a": maps}))
+
+    assert values == [b'{"a":{"b":2,"c":3}}']
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_what_lies_below_a_null_is_no_value(encoder: str) -> None:
+    below = pa.array([float("nan"), 1.0])
+    struct = pa.StructArray.from_arrays([below], ["x"], mask=pa.array([True, False]))
+    text = pa.StructArray.from_arrays(
+        [pa.array(["secret", "b"])], ["value"], mask=pa.array([True, False])
+    ).flatten()[0]
+
+    values, rejected = ENCODERS[encoder](pa.record_batch({"a": struct}))
+
+    assert (values, rejected) == ([b'{"a":null}', b'{"a":{"x":1.0}}'], [])
+    assert ENCODERS[encoder](pa.record_batch({"value": text}), StringCodec()) == ([b"", b"b"], [])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_dates_that_do_not_fit_for_different_reasons_are_told_apart(encoder: str) -> None:
+    millis = pa.array([1, 86_400_000, -(1 << 36) * 86_400_000, None], pa.int64())
+    batch = pa.record_batch({"a": millis.view(pa.date64())})
+
+    values, rejected = ENCODERS[encoder](batch)
+
+    assert values == [None, b'{"a":"1970-01-02"}', None, b'{"a":null}']
+    assert [reason for _, _, reason in rejected] == [
+        "not a whole day",
+        "a year beyond 0001 to 9999",
+    ]
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -250,6 +250,9 @@ bool JsonEncoder::WriteString(std::string_view text, std::string* out) {
 // The text of a single value, and of nothing else, is one both as a member of an object and as an
 // item of an array.
 bool JsonEncoder::WriteJsonText(const Column& column, std::string_view text, std::string* out) {
+  if (!IsUtf8(text)) {
+    return Fail("invalid UTF-8");
+  }
   const auto validate = [&](std::string_view open, std::string_view close) {
     scratch_.clear();
     for (int depth = 1; depth < column.depth; ++depth) {

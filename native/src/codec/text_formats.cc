@@ -388,7 +388,9 @@ bool AppendTimestamp(int64_t value, TimeUnit unit, bool has_zone, std::string* o
     return false;
   }
   *out += 'T';
-  AppendTimeOfDay(seconds - days * kSecondsOfDay, value - seconds * per_second, unit, out);
+  // Not by multiplying: the earliest second in nanoseconds is beyond int64.
+  const int64_t rest = value % per_second;
+  AppendTimeOfDay(seconds - days * kSecondsOfDay, rest < 0 ? rest + per_second : rest, unit, out);
   if (has_zone) {
     *out += 'Z';
   }
