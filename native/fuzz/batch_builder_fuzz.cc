@@ -27,7 +27,6 @@ namespace sabot::fuzz {
 namespace {
 
 using testing::MakeField;
-using testing::ReadValue;
 
 constexpr char kRecordSeparator = '\x1e';
 constexpr char kUnitSeparator = '\x1f';

@@ -18,9 +18,6 @@
 namespace sabot::fuzz {
 namespace {
 
-using testing::ReadBit;
-using testing::ReadValue;
-
 constexpr int64_t kSecondsPerDay = 86'400;
 
 // A decoder of one column named "v", or of none, for texts that are JSON themselves.
@@ -211,9 +208,7 @@ bool IsNull(const ArrowArray& array, int64_t row) {
 }
 
 std::string_view BytesAt(const ArrowArray& array, int64_t row) {
-  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
-  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
-  return {static_cast<const char*>(array.buffers[2]) + begin, static_cast<size_t>(end - begin)};
+  return ReadBytes(array.buffers[1], array.buffers[2], row);
 }
 
 void Abort(const char* condition, const char* file, int line) {

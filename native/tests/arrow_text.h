@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "arrow/array_values.h"
 #include "arrow/c_data.h"
 #include "arrow/field.h"
 
@@ -46,18 +46,6 @@ inline Field JsonTextField(std::string name) {
   Field field = MakeField(std::move(name), TypeId::kString);
   field.json_text = true;
   return field;
-}
-
-template <typename T>
-T ReadValue(const void* buffer, int64_t index) {
-  T value;
-  std::memcpy(&value, static_cast<const char*>(buffer) + index * static_cast<int64_t>(sizeof(T)),
-              sizeof(T));
-  return value;
-}
-
-inline bool ReadBit(const void* buffer, int64_t index) {
-  return ((static_cast<const uint8_t*>(buffer)[index >> 3] >> (index & 7)) & 1) != 0;
 }
 
 // A decimal's words in hexadecimal, the most significant one first.
@@ -121,15 +109,12 @@ inline void WriteValue(const Field& field, const ArrowArray& array, int64_t row,
     out << '}';
     return;
   }
-  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
-  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
   if (field.type == TypeId::kString || field.type == TypeId::kBinary) {
-    out << '"'
-        << std::string(static_cast<const char*>(array.buffers[2]) + begin,
-                       static_cast<size_t>(end - begin))
-        << '"';
+    out << '"' << ReadBytes(array.buffers[1], array.buffers[2], row) << '"';
     return;
   }
+  const auto begin = ReadValue<int32_t>(array.buffers[1], row);
+  const auto end = ReadValue<int32_t>(array.buffers[1], row + 1);
   out << '[';
   for (int32_t i = begin; i < end; ++i) {
     out << (i == begin ? "" : ",");

@@ -16,7 +16,7 @@ std::string ExportText(const Field& field, ColumnBuilder* builder) {
   builder->Export(&array);
   int64_t nulls = 0;
   for (int64_t row = 0; row < array.length; ++row) {
-    nulls += array.buffers[0] != nullptr && !testing::ReadBit(array.buffers[0], row) ? 1 : 0;
+    nulls += array.buffers[0] != nullptr && !ReadBit(array.buffers[0], row) ? 1 : 0;
   }
   EXPECT_EQ(array.null_count, nulls);
   for (int64_t i = 1; i < array.n_buffers; ++i) {

@@ -267,7 +267,7 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
   if (is_exact) {
     take_back();
     if (!tokens_.Index(value)) {
-      return DecodeFailure{root_->path, std::string(kMalformedJson)};
+      return DecodeFailure{root_->path, kMalformedJson};
     }
     if (!ExactDocument()) {
       take_back();
@@ -277,7 +277,7 @@ std::optional<DecodeFailure> JsonDecoder::Decode(std::string_view value) {
   }
   if (rescued_ != nullptr && !Rescue(value, is_exact)) {
     take_back();
-    return DecodeFailure{root_->path, std::string(kMalformedJson)};
+    return DecodeFailure{root_->path, kMalformedJson};
   }
   for (Name* name : unknown_met_) {
     ++name->count;

@@ -171,7 +171,7 @@ bool JsonDecoder::ExactDocument() {
   const Token begin = tokens_.begin();
   int deepest = 0;
   if (Validate(begin, &deepest) != tokens_.end()) {
-    return Fail(std::string(kMalformedJson)) != nullptr;
+    return Fail(kMalformedJson) != nullptr;
   }
   if (deepest > kMaxDepth) {
     return Fail("nested deeper than 128 levels") != nullptr;
@@ -322,7 +322,7 @@ JsonDecoder::Token JsonDecoder::ExactValue(const Column& column, Token at) {
     case Fit::kMalformed:
       break;
   }
-  return Fail(std::string(kMalformedJson));
+  return Fail(kMalformedJson);
 }
 
 JsonDecoder::Token JsonDecoder::ExactList(const Column& column, Token at) {

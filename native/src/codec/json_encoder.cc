@@ -3,28 +3,16 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
+#include "arrow/array_values.h"
 #include "codec/json_fields.h"
 #include "codec/json_scalars.h"
 #include "codec/text_formats.h"
 
 namespace sabot {
 namespace {
-
-bool IsSet(const void* bits, int64_t at) {
-  return ((static_cast<const uint8_t*>(bits)[at >> 3] >> (at & 7)) & 1) != 0;
-}
-
-template <typename T>
-T ValueAt(const void* values, int64_t at) {
-  T value;
-  std::memcpy(&value, static_cast<const char*>(values) + at * static_cast<int64_t>(sizeof(T)),
-              sizeof(T));
-  return value;
-}
 
 template <typename T>
 void AppendNumber(T value, std::string* out) {
@@ -54,17 +42,14 @@ struct JsonEncoder::Column {
 
   const void* validity = nullptr;
   const void* values = nullptr;  // Or the offsets.
-  const char* data = nullptr;
+  const void* data = nullptr;
   int64_t offset = 0;
 
-  bool IsNull(int64_t at) const { return validity != nullptr && !IsSet(validity, at); }
+  bool IsNull(int64_t at) const { return validity != nullptr && !ReadBit(validity, at); }
   std::pair<int32_t, int32_t> RangeAt(int64_t at) const {
-    return {ValueAt<int32_t>(values, at), ValueAt<int32_t>(values, at + 1)};
+    return {ReadValue<int32_t>(values, at), ReadValue<int32_t>(values, at + 1)};
   }
-  std::string_view BytesAt(int64_t at) const {
-    const auto [begin, end] = RangeAt(at);
-    return {data + begin, static_cast<size_t>(end - begin)};
-  }
+  std::string_view BytesAt(int64_t at) const { return ReadBytes(values, data, at); }
 };
 
 JsonEncoder::JsonEncoder(const std::vector<Field>& fields) : validator_({}, {}) {
@@ -94,7 +79,7 @@ std::unique_ptr<JsonEncoder::Column> JsonEncoder::MakeColumn(const Field& field,
 void JsonEncoder::Bind(Column* column, const ArrowArray& array) {
   column->validity = array.n_buffers > 0 ? array.buffers[0] : nullptr;
   column->values = array.n_buffers > 1 ? array.buffers[1] : nullptr;
-  column->data = array.n_buffers > 2 ? static_cast<const char*>(array.buffers[2]) : nullptr;
+  column->data = array.n_buffers > 2 ? array.buffers[2] : nullptr;
   column->offset = array.offset;
   for (size_t i = 0; i < column->children.size(); ++i) {
     Bind(column->children[i].get(), *array.children[i]);
@@ -157,13 +142,13 @@ bool JsonEncoder::Write(const Column& column, int64_t row, std::string* out) {
 
 bool JsonEncoder::WriteLeaf(const Column& column, int64_t at, std::string* out) {
   const auto number = [&]<typename T>(T) {
-    AppendNumber(ValueAt<T>(column.values, at), out);
+    AppendNumber(ReadValue<T>(column.values, at), out);
     return true;
   };
   const Field& field = column.field;
   switch (field.type) {
     case TypeId::kBool:
-      *out += IsSet(column.values, at) ? "true" : "false";
+      *out += ReadBit(column.values, at) ? "true" : "false";
       return true;
     case TypeId::kInt8:
       return number(int8_t{});
@@ -183,14 +168,14 @@ bool JsonEncoder::WriteLeaf(const Column& column, int64_t at, std::string* out) 
     case TypeId::kUInt64:
       return number(uint64_t{});
     case TypeId::kFloat32:
-      return WriteFloat(ReadableDouble(ValueAt<float>(column.values, at)), out);
+      return WriteFloat(ReadableDouble(ReadValue<float>(column.values, at)), out);
     case TypeId::kFloat64:
-      return WriteFloat(ValueAt<double>(column.values, at), out);
+      return WriteFloat(ReadValue<double>(column.values, at), out);
     case TypeId::kDecimal128:
-      AppendDecimal(Widened(ValueAt<Decimal128>(column.values, at)), field.scale, out);
+      AppendDecimal(Widened(ReadValue<Decimal128>(column.values, at)), field.scale, out);
       return true;
     case TypeId::kDecimal256:
-      AppendDecimal(ValueAt<Decimal256>(column.values, at), field.scale, out);
+      AppendDecimal(ReadValue<Decimal256>(column.values, at), field.scale, out);
       return true;
     case TypeId::kString:
       return field.json_text ? WriteJsonText(column, column.BytesAt(at), out)
@@ -205,14 +190,14 @@ bool JsonEncoder::WriteLeaf(const Column& column, int64_t at, std::string* out) 
   switch (field.type) {
     case TypeId::kTimestamp:
       is_written =
-          AppendTimestamp(ValueAt<int64_t>(column.values, at), field.unit, field.has_zone, out);
+          AppendTimestamp(ReadValue<int64_t>(column.values, at), field.unit, field.has_zone, out);
       break;
     case TypeId::kDate32:
-      is_written = AppendDate(ValueAt<int32_t>(column.values, at), out);
+      is_written = AppendDate(ReadValue<int32_t>(column.values, at), out);
       break;
     case TypeId::kDate64: {
       constexpr int64_t kMillisecondsPerDay = 86'400'000;
-      const auto value = ValueAt<int64_t>(column.values, at);
+      const auto value = ReadValue<int64_t>(column.values, at);
       if (value % kMillisecondsPerDay != 0) {
         return Fail("not a whole day");
       }
@@ -220,11 +205,11 @@ bool JsonEncoder::WriteLeaf(const Column& column, int64_t at, std::string* out) 
       break;
     }
     case TypeId::kTime32:
-      is_written = AppendTime(ValueAt<int32_t>(column.values, at), field.unit, out);
+      is_written = AppendTime(ReadValue<int32_t>(column.values, at), field.unit, out);
       reason = "not a time of day";
       break;
     case TypeId::kTime64:
-      is_written = AppendTime(ValueAt<int64_t>(column.values, at), field.unit, out);
+      is_written = AppendTime(ReadValue<int64_t>(column.values, at), field.unit, out);
       reason = "not a time of day";
       break;
     default:

@@ -21,7 +21,7 @@ inline bool IsWhiteSpace(char c) {
 inline bool IsNumberStart(char first) { return first == '-' || (first >= '0' && first <= '9'); }
 
 // Why a document is refused that is none.
-inline constexpr std::string_view kMalformedJson = "malformed JSON";
+inline constexpr char kMalformedJson[] = "malformed JSON";
 
 // What a field adds to the path of its parent: .name, or ["na me"].
 std::string PathStep(std::string_view name);

@@ -84,6 +84,7 @@ bool TakeDate(TextReader* reader, int64_t* days) {
   return true;
 }
 
+constexpr int64_t kSecondsPerDay = 86'400;
 constexpr int kMostFractionDigits = 9;
 constexpr std::string_view kBase64Alphabet =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -183,7 +184,6 @@ FormatResult ParseTimestamp(std::string_view text, TimeUnit unit, bool has_zone,
   if (IsTooFine(time, unit)) {
     return FormatResult::kTooFine;
   }
-  constexpr int64_t kSecondsPerDay = 86'400;
   const int64_t seconds = days * kSecondsPerDay + time.seconds - int64_t{offset_minutes} * 60;
   const __int128 value = InUnits(seconds, time, unit);
   if (value < INT64_MIN || value > INT64_MAX) {
@@ -352,8 +352,6 @@ void AppendTimeOfDay(int64_t seconds, int64_t fraction, TimeUnit unit, std::stri
   }
 }
 
-constexpr int64_t kSecondsOfDay = 86'400;
-
 }  // namespace
 
 bool AppendDate(int64_t days, std::string* out) {
@@ -383,14 +381,14 @@ bool AppendDate(int64_t days, std::string* out) {
 bool AppendTimestamp(int64_t value, TimeUnit unit, bool has_zone, std::string* out) {
   const int64_t per_second = UnitsPerSecond(unit);
   const int64_t seconds = FloorDivide(value, per_second);
-  const int64_t days = FloorDivide(seconds, kSecondsOfDay);
+  const int64_t days = FloorDivide(seconds, kSecondsPerDay);
   if (!AppendDate(days, out)) {
     return false;
   }
   *out += 'T';
   // Not by multiplying: the earliest second in nanoseconds is beyond int64.
   const int64_t rest = value % per_second;
-  AppendTimeOfDay(seconds - days * kSecondsOfDay, rest < 0 ? rest + per_second : rest, unit, out);
+  AppendTimeOfDay(seconds - days * kSecondsPerDay, rest < 0 ? rest + per_second : rest, unit, out);
   if (has_zone) {
     *out += 'Z';
   }
@@ -399,7 +397,7 @@ bool AppendTimestamp(int64_t value, TimeUnit unit, bool has_zone, std::string* o
 
 bool AppendTime(int64_t value, TimeUnit unit, std::string* out) {
   const int64_t per_second = UnitsPerSecond(unit);
-  if (value < 0 || value >= kSecondsOfDay * per_second) {
+  if (value < 0 || value >= kSecondsPerDay * per_second) {
     return false;
   }
   AppendTimeOfDay(value / per_second, value % per_second, unit, out);
