@@ -26,11 +26,13 @@ pc: Final[Any] = pyarrow.compute
 #: What orjson writes as it is, null, or why there is nothing to write.
 _Value = Any
 
-_DAY_MS: Final = 86_400_000
+_DAY_S: Final = 86_400
+_DAY_MS: Final = 1000 * _DAY_S
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-#: The first second of year 1, and the first behind year 9999.
+#: The first second of year 1, and the last of year 9999.
 _FIRST_S: Final = -62_135_596_800
-_LAST_S: Final = 253_402_300_800
+_LAST_S: Final = 253_402_300_799
+_NO_YEAR: Final = "a year beyond 0001 to 9999"
 
 
 class JsonEncoder:
@@ -135,24 +137,16 @@ def _leaves(array: Any, arrow_type: Any) -> list[_Value]:
     if types.is_date(arrow_type):
         return _dates(array)
     if types.is_time(arrow_type):
-        ends = 86_400 * _PER_SECOND[arrow_type.unit]
         numbers = array.cast(pa.int32() if types.is_time32(arrow_type) else pa.int64())
-        fits = pc.and_(pc.greater_equal(numbers, 0), pc.less(numbers, ends))
+        fits = _between(numbers, 0, _DAY_S * _PER_SECOND[arrow_type.unit] - 1)
         return _where(fits, array, "not a time of day", lambda times: times.cast(pa.string()))
     if types.is_duration(arrow_type):
         array = array.cast(pa.int64())
     elif types.is_binary(arrow_type):
         return _each(array, lambda data: base64.b64encode(data).decode())
     elif types.is_decimal(arrow_type):
-        return _each(
-            array, lambda number: orjson.Fragment(f"{number:f}" if number else _zero(number))
-        )
+        return _each(array, lambda number: orjson.Fragment(f"{number:f}"))
     return _pylist(array)
-
-
-def _zero(number: Any) -> str:
-    digits = max(0, -number.as_tuple().exponent)
-    return f"0.{'0' * digits}" if digits else "0"
 
 
 def _where(fits: Any, array: Any, reason: str, write: Callable[[Any], Any]) -> list[_Value]:
@@ -179,17 +173,14 @@ def _floats(array: Any) -> list[_Value]:
     return _where(pc.is_finite(array), array, reason, lambda numbers: numbers)
 
 
+def _between(numbers: Any, first: int, last: int) -> Any:
+    return pc.and_(pc.greater_equal(numbers, first), pc.less_equal(numbers, last))
+
+
 def _timestamps(array: Any, arrow_type: Any) -> list[_Value]:
-    numbers = array.cast(pa.int64())
     per_second = _PER_SECOND[arrow_type.unit]
-    lowest, highest = (
-        max(_FIRST_S * per_second, -(1 << 63)),
-        min(_LAST_S * per_second, (1 << 63) - 1),
-    )
-    fits = pc.and_(
-        pc.greater_equal(numbers, lowest),
-        pc.less_equal(numbers, highest) if highest == (1 << 63) - 1 else pc.less(numbers, highest),
-    )
+    first = max(_FIRST_S * per_second, -(1 << 63))
+    last = min((_LAST_S + 1) * per_second - 1, (1 << 63) - 1)
 
     def write(stamps: Any) -> Any:
         # As text without a zone: that of the type does not matter, stamps are UTC.
@@ -197,33 +188,27 @@ def _timestamps(array: Any, arrow_type: Any) -> list[_Value]:
         texts = pc.utf8_replace_slice(texts, 10, 11, "T")
         return texts if arrow_type.tz is None else pc.binary_join_element_wise(texts, "Z", "")
 
-    return _where(fits, array, "a year beyond 0001 to 9999", write)
+    return _where(_between(array.cast(pa.int64()), first, last), array, _NO_YEAR, write)
 
 
 def _dates(array: Any) -> list[_Value]:
     if array.type == pa.date32():
-        days = array.cast(pa.int32()).cast(pa.int64())
-    else:
-        millis = array.cast(pa.int64())
-        days = pc.divide(millis, _DAY_MS)
-        if not pc.all(pc.equal(pc.multiply(days, _DAY_MS), millis), min_count=0).as_py():
-            return list(
-                itertools.chain.from_iterable(
-                    [Unfit("not a whole day")]
-                    if value is not None and value % _DAY_MS
-                    else _dates(array.slice(row, 1))
-                    for row, value in enumerate(millis.to_pylist())
-                )
-            )
-    fits = pc.and_(pc.greater_equal(days, _FIRST_S // 86_400), pc.less(days, _LAST_S // 86_400))
-    reason = "a year beyond 0001 to 9999"
+        return _days(array.cast(pa.int32()).cast(pa.int64()))
+    millis = array.cast(pa.int64())
+    days = pc.divide(millis, _DAY_MS)
+    whole = pc.equal(pc.multiply(days, _DAY_MS), millis).to_pylist()
+    return [
+        Unfit("not a whole day") if is_whole is False else value
+        for value, is_whole in zip(_days(days), whole, strict=True)
+    ]
 
-    def write(kept: Any) -> Any:
-        # What does not fit must not overflow either.
-        dates = pc.if_else(kept.is_valid(), days, pa.scalar(None, pa.int64())).cast(pa.int32())
-        return dates.cast(pa.date32()).cast(pa.string())
 
-    return _where(fits, array, reason, write)
+def _days(days: Any) -> list[_Value]:
+    fits = _between(days, _FIRST_S // _DAY_S, _LAST_S // _DAY_S)
+    # Through 32 bits only what fits.
+    return _where(
+        fits, days, _NO_YEAR, lambda kept: kept.cast(pa.int32()).cast(pa.date32()).cast(pa.string())
+    )
 
 
 def _fragment(text: str, depth: int) -> Any:

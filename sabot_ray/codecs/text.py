@@ -114,21 +114,16 @@ class TextEncoder:
 
     def encode(self, batch: pa.RecordBatch) -> Encoded:
         """See `Encoder.encode`."""
-        values: Any = batch.column(0).cast(pa.binary()).fill_null(b"")
-        rejected = []
-        if self._type == pa.string():
-            rejected = [
-                Rejected(index, VALUE_ROOT, "invalid UTF-8")
-                for index, value in enumerate(values.to_pylist())
-                if not _is_utf8(value)
-            ]
-        if rejected:
-            bad = {rejection.index for rejection in rejected}
-            kept = [
-                None if index in bad else value for index, value in enumerate(values.to_pylist())
-            ]
-            values = pa.array(kept, pa.binary())
-        return Encoded(values, rejected)
+        data: Any = batch.column(0).cast(pa.binary()).fill_null(b"")
+        if self._type == pa.binary():
+            return Encoded(data, [])
+        kept = [value if _is_utf8(value) else None for value in data.to_pylist()]
+        rejected = [
+            Rejected(index, VALUE_ROOT, "invalid UTF-8")
+            for index, value in enumerate(kept)
+            if value is None
+        ]
+        return Encoded(pa.array(kept, pa.binary()), rejected)
 
 
 def _is_utf8(value: bytes | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +19,10 @@ from sabot_ray.schema import check_value_schema
 from tests.conftest import skip_or_fail
 from tests.contract.json_decoding import decode_in_python, decode_natively
 from tests.contract.json_documents import DocumentWriter
+from tests.contract.random_documents import EXAMPLES, bounded, writers
 
-_EXAMPLES = int(os.environ.get("SABOT_RAY_EXAMPLES", "0"))
 _TEXT = {b"sabot_ray:json": b"text"}
 
-bounded = settings(
-    max_examples=_EXAMPLES or 300, derandomize=not _EXAMPLES, database=None, deadline=None
-)
-writers = st.randoms(use_true_random=True).map(DocumentWriter)
 
 Encode = Callable[..., tuple[list[bytes | None], list[tuple[int, str, str]]]]
 
@@ -90,7 +85,7 @@ def test_written_rows_are_read_back_as_an_equal_batch(encoder: str, writer: Docu
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@settings(bounded, max_examples=_EXAMPLES or 100)
+@settings(bounded, max_examples=EXAMPLES or 100)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=200, max_size=200))
 def test_floats_are_written_as_orjson_writes_them(encoder: str, numbers: list[float]) -> None:
     values, _ = ENCODERS[encoder](pa.record_batch({"a": pa.array(numbers, pa.float64())}))

@@ -1,20 +1,14 @@
-"""The JSON decoders against each other, on schemas and documents that are made up.
-
-Runs are the same every time, unless ``SABOT_RAY_EXAMPLES`` asks for that many random examples per
-test.
-"""
+"""The JSON decoders against each other, on schemas and documents that are made up."""
 
 from __future__ import annotations
 
-import os
 from random import Random
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given
 
 from sabot_ray.codecs import json as json_codec
 from sabot_ray.codecs.inference import infer_schema
@@ -29,13 +23,7 @@ from tests.contract.json_decoding import (
     decode_natively,
 )
 from tests.contract.json_documents import DocumentWriter
-
-_EXAMPLES = int(os.environ.get("SABOT_RAY_EXAMPLES", "0"))
-
-bounded = settings(
-    max_examples=_EXAMPLES or 300, derandomize=not _EXAMPLES, database=None, deadline=None
-)
-writers = st.randoms(use_true_random=True).map(DocumentWriter)
+from tests.contract.random_documents import bounded, writers
 
 
 def same(one: Decoding, other: Decoding) -> bool:
