@@ -32,6 +32,7 @@ setup: .venv/.installed .venv/.tools  ## Create .venv with everything, and build
 .venv/.installed: .venv/.build $(shell find native -type f -not -name '*.md')
 	@echo "building the native module, and installing what sabot_ray needs (the first time minutes)"
 	@$(BIN)/python -m pip install -q --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q sabot_ray  # as any other install: each reader is a process that loads it
 	@touch $@
 
 .venv/.tools: pyproject.toml | .venv/.installed

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot_ray import runtime
 from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import checked, trace
@@ -41,7 +40,7 @@ from sabot_ray.runtime.operators import (
 )
 from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, stream_schema
 from sabot_ray.runtime.reader import reader_options
-from sabot_ray.runtime.run import StreamRun
+from sabot_ray.runtime.run import StreamRun, start_run
 from sabot_ray.schema import (
     KEY_COLUMN,
     METADATA_FIELDS,
@@ -442,7 +441,7 @@ class Stream:
             KafkaError: The brokers cannot be reached, or refuse.
             DataLoss: The start is not in the log any more.
         """
-        return runtime.start(self._branches, owns_group=True)
+        return start_run(self._branches, owns_group=True)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Run the stream and yield its batches; see `StreamRun`."""
@@ -522,7 +521,7 @@ class Stream:
         return self._all_rows().to_pylist()
 
     def _look(self, *, counts_only: bool = False) -> StreamRun:
-        return runtime.start(self._branches, owns_group=False, counts_only=counts_only)
+        return start_run(self._branches, owns_group=False, counts_only=counts_only)
 
     def _check_bounded(self, method: str) -> None:
         if any(branch.options.end is None for branch in self._branches):

@@ -6,7 +6,6 @@ import logging
 
 from sabot_ray.errors import BackendUnavailable, ConfigError
 from sabot_ray.kafka import librdkafka
-from sabot_ray.kafka.aiokafka_source import AiokafkaClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import Backend, SourceClient
 
@@ -79,4 +78,7 @@ def connect_source_client(
         return librdkafka.LibrdkafkaClient(
             config, prefetch_bytes=prefetch_bytes, is_shared=is_shared
         )
+    # Here, because importing aiokafka takes a native reader 0.15 s, in which it could be reading.
+    from sabot_ray.kafka.aiokafka_source import AiokafkaClient
+
     return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)

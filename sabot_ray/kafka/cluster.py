@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import ClusterClient
 
@@ -12,5 +11,7 @@ def connect_cluster(config: KafkaConfig) -> ClusterClient:
     try:
         from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
     except ImportError:
+        from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
+
         return AiokafkaClusterClient(config)
     return ConfluentClusterClient(config)

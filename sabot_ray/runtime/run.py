@@ -17,7 +17,7 @@ import ray
 from sabot_ray.errors import CommitFailed, ConfigError, Fenced, SabotRayError
 from sabot_ray.runtime.branch import BatchRef, Branch
 from sabot_ray.runtime.coordinator import RoutedBatch, wait_for_any
-from sabot_ray.runtime.plan import RunPlan, SourceOptions, check_alike
+from sabot_ray.runtime.plan import PlannedBranch, RunPlan, SourceOptions, check_alike, prepare
 from sabot_ray.runtime.progress import RunProgress
 from sabot_ray.runtime.signals import StopSignals
 from sabot_ray.runtime.status import RunStatus
@@ -28,6 +28,28 @@ logger = logging.getLogger("sabot_ray.runtime")
 FINAL_COMMIT_TIMEOUT_S = 30.0
 #: Longest time that a run waits for a batch in one go, so that a signal is seen soon, in seconds.
 _SLICE_S = 0.2
+
+
+def start_run(
+    branches: Sequence[PlannedBranch], *, owns_group: bool, counts_only: bool = False
+) -> StreamRun:
+    """Plan and start a run; connects to Ray, or starts it, where the caller has not.
+
+    Args:
+        branches: What is read, and what is done with the batches of each.
+        owns_group: Whether to join the consumer groups and commit there.
+        counts_only: Whether only row numbers are wanted.
+    """
+    plans = prepare(branches, owns_group=owns_group, counts_only=counts_only)
+    try:
+        if not ray.is_initialized():
+            ray.init()
+        return StreamRun([(s.options, plan) for s, plan in zip(branches, plans, strict=True)])
+    except BaseException:
+        for plan in plans:
+            if plan.store is not None:
+                plan.store.close()
+        raise
 
 
 class StreamRun:
