@@ -28,15 +28,12 @@ from bench.job import Job
 from bench.report import ResultFile, Verdict
 from bench.throughput import CONTENDERS, EXTRA
 from bench.topic import Backlog, fill
-from tests.servers import KafkaBroker, running_broker
+from tests.servers import COMPILE_FULLY, KafkaBroker, running_broker
 
 #: The shapes, and how many times larger than a narrow one a record is.
 _SHAPES = {"narrow": 1, "wide": 6, "nested": 3}
 _COMPRESSIONS = ("none", "lz4", "zstd", "gzip", "snappy")
 _USUAL = [name for name in CONTENDERS if name not in EXTRA]
-#: As every real broker does; the tests' starts sooner, and then takes more of the cores that the
-#: contenders share with it.
-_COMPILE_FULLY = ("-XX:TieredStopAtLevel=4",)
 _NOT_LATENCY = {"raw", "ray", "ray_dataset", "confluent"}
 
 
@@ -242,7 +239,7 @@ def main(
     console.print(f"seed {seed}, commit {facts['commit']}, {facts['cores']} x {facts['cpu']}")
     results = ResultFile(output, {**facts, "seed": seed})
     with (
-        running_broker(java_options=_COMPILE_FULLY) as broker,
+        running_broker(java_options=COMPILE_FULLY) as broker,
         console.status("starting") as status,
     ):
         bench = _Bench(

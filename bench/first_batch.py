@@ -21,6 +21,7 @@ from sabot_ray.runtime.reader import (
     ACTOR_OPTIONS,
     Assignment,
     BatchInfo,
+    Failure,
     Reader,
     ReaderPlan,
     read_inline,
@@ -58,13 +59,13 @@ def _measure(job: Job, rounds: int) -> None:
         opening = reader.open.options(concurrency_group="data").remote(plan, [assignment])
         answer = reader.next_batch.options(num_returns=2, concurrency_group="data").remote()
         batch, pickled = ray.get(answer)
-        info = pickle.loads(pickled)
-        if isinstance(info, BatchInfo) and info.inline is not None:
-            batch = read_inline(info.inline)
+        told: list[BatchInfo] | Failure = pickle.loads(pickled)
+        if isinstance(told, list) and told[0].inline is not None:
+            batch = read_inline(told[0].inline)
         elapsed = time.perf_counter() - start
         ray.get(opening)
         if not isinstance(batch, pa.RecordBatch):
-            raise RuntimeError(f"first batch: there is none: {info}")
+            raise RuntimeError(f"first batch: there is none: {told}")
         if number:
             print(elapsed, flush=True)
         ray.get(reader.close.options(concurrency_group="control").remote())

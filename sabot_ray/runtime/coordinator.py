@@ -602,8 +602,14 @@ class Coordinator:
             # They would only say the same.
             reader.calls.clear()
             return
-        if call.batch is not None:
-            self._route(reader, answer, call.batch)
+        if call.batch is None:
+            return
+        infos: list[BatchInfo] = answer
+        for info in infos:
+            self._route(reader, info, call.batch)
+        covered = [info.next_offset - info.start_offset for info in infos]
+        if any(covered):
+            reader.has_caught_up = max(covered) < _SHORT_RANGE
 
     def _route(self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]) -> None:
         progress = self.progress[info.partition]
@@ -623,7 +629,6 @@ class Coordinator:
         if reader.is_ended:
             # What else was asked for would only say the same.
             reader.calls.clear()
-        reader.has_caught_up = info.next_offset - info.start_offset < _SHORT_RANGE
         ref = batch if info.has_batch and info.inline is None else None
         self._routed.append(RoutedBatch(info, ref, reader.epoch, progress.stats, self._generation))
         self._routed_bytes += info.bytes

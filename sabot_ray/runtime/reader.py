@@ -218,7 +218,7 @@ class Reader:
 
     A batch comes from one partition. Those that have something at hand take turns, a batch each;
     one that went beyond its share of bytes is passed over until it has made up for it (deficit
-    round robin).
+    round robin). Small batches of several partitions share an answer: it is answers that cost.
     """
 
     def __init__(self) -> None:
@@ -315,23 +315,42 @@ class Reader:
         return self._failure
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
-        """Return the next batch and what it covers; wait a while for a row if there is none.
+        """Return what is at hand and what it covers; wait a while for a row if there is nothing.
 
         No arguments, and a description that is pickled here: Ray passes bytes on as they are, and
         takes a third of the whole call for anything else.
 
         Returns:
-            The batch, empty bytes where it has no row or is inline; and the pickled `BatchInfo`. A
-            range without rows is one, too: its offsets count as read. Or empty bytes and the
-            pickled `Failure`, the same at each further call.
+            The batch, empty bytes where it has no row or is inline; and a pickled list of
+            `BatchInfo`. At most the last one's batch is not inline. A range without rows is one,
+            too: its offsets count as read. Or empty bytes and the pickled `Failure`, the same at
+            each further call.
         """
         if self._failure is None:
+            answers: list[tuple[pa.RecordBatch | bytes, BatchInfo]] = []
             try:
-                batch, info = self._next_batch()
-                return batch, pickle.dumps(info)
+                answers.append(self._next_batch())
+                # Each of the others has one turn at most.
+                for _ in range(len(self._partitions) - 1):
+                    read = self._take_turn() if self._takes_more(answers) else None
+                    if read is None:
+                        break
+                    batch = self._poll(read, 0.0)
+                    if batch.num_rows or read.is_at_end:
+                        answers.append(self._answer(read, batch))
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                # What came before goes out first.
                 self._failure = Failure.of(error, self._reading)
+            if answers:
+                return answers[-1][0], pickle.dumps([info for _, info in answers])
         return b"", pickle.dumps(self._failure)
+
+    def _takes_more(self, answers: Sequence[tuple[object, BatchInfo]]) -> bool:
+        """Tell whether the answer is small, so that another partition's batch may join it."""
+        infos = [info for _, info in answers]
+        is_backlog = infos[-1].next_offset - infos[-1].start_offset >= BACKLOG_OFFSETS
+        is_small = sum(info.bytes for info in infos) <= INLINE_BYTES
+        return is_small and not is_backlog and not self._closing.is_set()
 
     def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
         assert self._client is not None

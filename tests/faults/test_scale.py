@@ -177,29 +177,30 @@ def _trickle_to_all(
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("readers", [None, 2])
 def test_hot_partition_of_16_at_most_doubles_the_latency_of_the_others(
-    broker: KafkaBroker, make_topic: MakeTopic, ray_session: None, readers: int | None
+    ray_session: None, readers: int | None
 ) -> None:
-    topic = make_topic(partitions=len(HOT) + len(OTHERS))
-    stream = Stream.from_kafka(
-        broker.bootstrap_servers,
-        topic,
-        backend="native",
-        schema=pa.schema({"sent_ns": pa.int64(), "filling": pa.string()}),
-        readers=readers,
-        metadata=["_kafka_partition"],
-    )
     p99 = []
-    with Latencies(broker, topic, stream) as latencies:
-        # The first one is for everything to start.
-        for hot_rate in (0, 0, HOT_RATE):
-            times = _trickle_to_all(broker, topic, latencies, hot_rate)
-            p50, last_p99 = np.percentile(times, [50, 99])
-            p99.append(last_p99)
-            print(
-                f"{readers or 'default'} readers, hot partition {hot_rate} records/s: "
-                f"p50 {p50:.1f}, p99 {last_p99:.1f}, worst {times.max():.1f} ms"
-            )
-    _, idle, busy = p99
+    with servers.running_broker(java_options=servers.COMPILE_FULLY) as broker:
+        broker.create_topic("hot", len(HOT) + len(OTHERS))
+        stream = Stream.from_kafka(
+            broker.bootstrap_servers,
+            "hot",
+            backend="native",
+            schema=pa.schema({"sent_ns": pa.int64(), "filling": pa.string()}),
+            readers=readers,
+            metadata=["_kafka_partition"],
+        )
+        with Latencies(broker, "hot", stream) as latencies:
+            # The first two are for everything to start, and for the broker to be compiled.
+            for hot_rate in (0, HOT_RATE, 0, HOT_RATE):
+                times = _trickle_to_all(broker, "hot", latencies, hot_rate)
+                p50, last_p99 = np.percentile(times, [50, 99])
+                p99.append(last_p99)
+                print(
+                    f"{readers or 'default'} readers, hot partition {hot_rate} records/s: "
+                    f"p50 {p50:.1f}, p99 {last_p99:.1f}, worst {times.max():.1f} ms"
+                )
+    *_, idle, busy = p99
     assert busy <= 2 * idle
 
 

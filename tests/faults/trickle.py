@@ -16,7 +16,14 @@ _FILLING = "x" * 100
 
 
 def main(bootstrap_servers: str, topic: str, rate: int, seconds: float, to: list[int]) -> None:
-    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 0})
+    producer = confluent_kafka.Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "linger.ms": 0,
+            # Without a limit it sends every record alone, however far behind the broker is.
+            "max.in.flight": 5,
+        }
+    )
     start, sent, total = time.monotonic(), 0, int(rate * seconds)
     while sent < total:
         due = min(total, int((time.monotonic() - start) * rate) + 1)

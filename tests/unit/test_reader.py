@@ -94,7 +94,7 @@ def test_next_batch_ends_a_long_wait_when_brokers_go_out_of_reach_and_when_they_
         batch, info = idle.next_batch()
         later.join()
         assert batch == b""
-        told = pickle.loads(info)
+        (told,) = pickle.loads(info)
         assert (told.start_offset, told.next_offset, told.rows) == (0, 0, 0)
         return told
 
@@ -137,11 +137,13 @@ def test_partition_that_was_alone_takes_turns_with_one_that_comes_later(
     busy.open(ReaderPlan("native", spec, (), 1000), [Assignment(TopicPartition("t", 0), 0, None)])
 
     def partitions(calls: int) -> list[int]:
-        return [pickle.loads(busy.next_batch()[1]).partition.partition for _ in range(calls)]
+        infos = (info for _ in range(calls) for info in pickle.loads(busy.next_batch()[1]))
+        return [info.partition.partition for info in infos]
 
     assert partitions(20) == [0] * 20
     busy.assign([Assignment(TopicPartition("t", 1), 0, None)])
-    assert sorted(partitions(20)) == [0] * 10 + [1] * 10
+    # They share answers.
+    assert sorted(partitions(10)) == [0] * 10 + [1] * 10
 
 
 @pytest.mark.parametrize(
@@ -234,15 +236,15 @@ def answers(
     found: list[tuple[int, int, int] | str] = []
     for _ in range(calls):
         batch, pickled = sharing.next_batch()
-        info = pickle.loads(pickled)
-        if isinstance(info, Failure):
-            found.append(info.summary)
+        told = pickle.loads(pickled)
+        if isinstance(told, Failure):
+            found.append(told.summary)
             continue
-        if info.inline is not None:
-            batch = read_inline(info.inline)
-        rows = batch.column("n").to_pylist()
-        assert rows == list(range(info.start_offset, info.next_offset))
-        found.append((info.partition.partition, info.start_offset, info.next_offset))
+        for info in told:
+            rows = batch if info.inline is None else read_inline(info.inline)
+            numbers = rows.column("n").to_pylist()
+            assert numbers == list(range(info.start_offset, info.next_offset))
+            found.append((info.partition.partition, info.start_offset, info.next_offset))
     return found
 
 
@@ -264,13 +266,46 @@ def test_partition_far_behind_does_not_wait_for_more_beside_one_that_has_caught_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pieces = [[4000] * 3, [1] * 3]
-    assert answers(monkeypatch, pieces, 5) == [
+    assert answers(monkeypatch, pieces, 3) == [
         (0, 0, 4000),
         (1, 0, 1),
         (0, 4000, 8000),
         (1, 1, 2),
         (0, 8000, 12_000),
     ]
+
+
+def told(sharing: Reader) -> list[tuple[int, int]] | str:
+    """Return partition and next offset of each range in the next answer, or its error."""
+    found = pickle.loads(sharing.next_batch()[1])
+    if isinstance(found, Failure):
+        return found.summary
+    return [(info.partition.partition, info.next_offset) for info in found]
+
+
+def test_small_batches_of_several_partitions_share_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The third is as many as bear no company.
+    sharing = shared_reader(monkeypatch, [PiecedSource([n, 1]) for n in (2, 3, 4000, 5)])
+
+    assert told(sharing) == [(0, 2), (1, 3), (2, 4000)]
+    assert told(sharing) == [(3, 5), (0, 3), (1, 4), (2, 4001)]
+    assert told(sharing) == [(3, 6)]
+
+
+def test_small_batches_before_an_error_go_out_and_the_error_comes_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FailingSource(PiecedSource):
+        def has_news(self) -> bool:
+            return True
+
+    sources = [PiecedSource([2]), PiecedSource([3]), FailingSource([ValueError("bad record")])]
+    sharing = shared_reader(monkeypatch, sources)
+
+    assert told(sharing) == [(0, 2), (1, 3)]
+    assert [told(sharing), told(sharing)] == ["ValueError: bad record"] * 2
 
 
 def test_partition_that_catches_up_while_more_is_gathered_hands_over_what_it_has(
@@ -324,8 +359,8 @@ def test_records_before_an_open_transaction_wait_once_for_what_cannot_be_read(
     sharing = shared_reader(monkeypatch, [source])
 
     def next_offset() -> int:
-        told: BatchInfo = pickle.loads(sharing.next_batch()[1])
-        return told.next_offset
+        told: list[BatchInfo] = pickle.loads(sharing.next_batch()[1])
+        return told[-1].next_offset
 
     assert [next_offset(), next_offset()] == [4000, 4020]
     waits = source.fruitless_polls
@@ -345,7 +380,7 @@ def test_linger_holds_for_a_reader_that_may_get_other_partitions(
 ) -> None:
     sharing = shared_reader(monkeypatch, [PiecedSource([1])], linger_s=0.3)
     began = time.monotonic()
-    assert pickle.loads(sharing.next_batch()[1]).rows == 1
+    assert pickle.loads(sharing.next_batch()[1])[0].rows == 1
     assert time.monotonic() - began >= 0.3
 
 
@@ -379,8 +414,8 @@ def test_reader_that_was_closed_is_opened_again_with_another_plan(
             busy.open(ReaderPlan("native", spec, (), 1000), [Assignment(partition, 0, None)])
             is None
         )
-        told: BatchInfo = pickle.loads(busy.next_batch()[1])
-        return told
+        told: list[BatchInfo] = pickle.loads(busy.next_batch()[1])
+        return told[0]
 
     first = read_from(TopicPartition("t", 0))
     busy.close()
