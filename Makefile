@@ -5,8 +5,10 @@ BIN := .venv/bin
 CLANG ?= clang++
 FUZZ_SECONDS ?= 60
 PYTEST := $(BIN)/python -m pytest -q
+# How many tests run side by side, with servers and a Ray of their own.
+TEST_PROCESSES ?= 2
 CPP_FILES = $(shell find native bench -name '*.cc' -o -name '*.h')
-CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd')
+CYTHON_FILES = $(shell find native -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 # What the tools that make starts (cmake, ninja) are found by.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -47,7 +49,7 @@ demo: .venv/.installed  ## Read an embedded Kafka on a local Ray: nothing else i
 	@$(BIN)/sabot-ray demo
 
 test: setup servers test-native  ## Run all tests but the long fault injections
-	@$(PYTEST) tests/unit tests/contract tests/kafka tests/ray
+	@$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal tests/unit tests/contract tests/kafka tests/ray
 
 # PRESET=asan runs them under the address and undefined-behaviour sanitizers.
 test-native: setup

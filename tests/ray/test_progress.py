@@ -157,11 +157,14 @@ def test_looking_neither_commits_nor_joins(
 def test_second_driver_takes_over_and_the_first_is_fenced(
     read_topic: ReadTopic, numbers: str, broker: KafkaBroker
 ) -> None:
-    stream = read_topic(numbers, numbers, schema=NUMBERS, batch_size=10)
+    stream = read_topic(
+        numbers, numbers, schema=NUMBERS, batch_size=10, auto_commit_interval_ms=60_000
+    )
     with stream.start() as first:
         taken = iter(first)
         next(taken)
         next(taken)
+        # The first batch is acknowledged, but not committed.
         with stream.start() as second:
             assert next(iter(second))["n"][0].as_py() == 0
             with pytest.raises(Fenced, match=f"another driver took over stream '{numbers}'"):
