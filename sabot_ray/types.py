@@ -77,6 +77,40 @@ class SourceStats:
     tombstones: int = 0
 
 
+class FailedRecord(NamedTuple):
+    """A record that was not written, as far as the client can tell.
+
+    Attributes:
+        row: Its row in the batch.
+        topic: The topic.
+        partition: The partition; -1: none was chosen yet.
+        error: Why, a `sabot_ray.errors.KafkaError`.
+    """
+
+    row: int
+    topic: str
+    partition: int
+    error: Exception
+
+
+class WrittenRecords(NamedTuple):
+    """Where records of a batch were written.
+
+    Attributes:
+        topic: The topic.
+        partition: The partition.
+        records: How many.
+        first_offset: The lowest offset; others may have written between it and the last.
+        last_offset: The highest offset.
+    """
+
+    topic: str
+    partition: int
+    records: int
+    first_offset: int
+    last_offset: int
+
+
 class Secret:
     """A password, a key or a token: where it is to be found, or the text itself. Never shown.
 

@@ -1,6 +1,6 @@
 # distutils: language = c++
 # cython: language_level=3, embedsignature=True
-"""The border between the C++ core and Python: the only file that knows both."""
+"""The border between the C++ core and Python: with `sinks.pxi` the only file that knows both."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
@@ -13,6 +13,8 @@ from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move, pair
 from libcpp.vector cimport vector
+
+from time import monotonic
 
 import pyarrow as pa
 
@@ -27,7 +29,7 @@ from sabot_ray.errors import (
     KafkaError,
     from_librdkafka,
 )
-from sabot_ray.types import SourceStats, Watermarks
+from sabot_ray.types import FailedRecord, SourceStats, Watermarks, WrittenRecords
 
 
 cdef extern from "arrow/c_data.h" nogil:
@@ -93,13 +95,22 @@ cdef extern from "kafka/librdkafka_api.h" namespace "sabot" nogil:
         void (*rd_kafka_get_err_descs)(const rd_kafka_err_desc_t**, size_t*)
 
 
-cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
+cdef extern from "kafka/client.h" namespace "sabot" nogil:
     struct ClientError:
         int code
         string reason
     struct LogLine:
         int level
         string text
+    cppclass CppClient "sabot::Client":
+        Status SetToken(const string&, milliseconds)
+        vector[ClientError] Errors()
+        vector[ClientError] TakeErrors()
+        vector[LogLine] TakeLog()
+        string TakeStatistics()
+
+
+cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
     struct LogBounds:
         int64_t low
         int64_t high
@@ -109,11 +120,6 @@ cdef extern from "kafka/consumer.h" namespace "sabot" nogil:
         Result[shared_ptr[CppConsumer]] Make(
             const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&)
         Result[LogBounds] QueryBounds(const string&, int32_t, milliseconds)
-        Status SetToken(const string&, milliseconds)
-        vector[ClientError] Errors()
-        vector[ClientError] TakeErrors()
-        vector[LogLine] TakeLog()
-        string TakeStatistics()
         uint64_t news_count()
         void WaitForNews(uint64_t, milliseconds)
         void Wake()
@@ -316,6 +322,10 @@ cdef const ArrowSchema* _schema_pointer(object capsule) except NULL:
     return <const ArrowSchema*>PyCapsule_GetPointer(capsule, "arrow_schema")
 
 
+cdef const ArrowArray* _array_pointer(object capsule) except NULL:
+    return <const ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
+
+
 cdef CppCodec _codec(codec) except *:
     """Return a `sabot_ray.codecs.codec.Codec` as the core knows it."""
     capsule = codec.columns.__arrow_c_schema__()
@@ -342,7 +352,7 @@ cdef dict _counts(vector[pair[string, uint64_t]] counts):
     return {_text(entry.first): entry.second for entry in counts}
 
 
-# --- sources -------------------------------------------------------------------------------------
+# --- clients -------------------------------------------------------------------------------------
 
 
 cdef list _client_errors(vector[ClientError] errors):
@@ -352,7 +362,54 @@ cdef list _client_errors(vector[ClientError] errors):
     ]
 
 
-cdef class Consumer:
+cdef cmap[string, string] _settings(settings) except *:
+    if not _api:
+        raise BackendUnavailable("librdkafka is not loaded; call load_librdkafka first")
+    cdef cmap[string, string] given
+    for name, value in settings.items():
+        given[<string>name.encode()] = <string>value.encode()
+    return given
+
+
+cdef class Client:
+    """What consumers and producers share: what the client says of its connections."""
+
+    # The derived class owns it; null once it is closed.
+    cdef CppClient* _client
+
+    def set_token(self, token: str, expires_at_s: float) -> None:
+        """Set what the brokers are shown where the mechanism is OAUTHBEARER."""
+        cdef string text = token.encode()
+        cdef int64_t expires_at_ms = int(expires_at_s * 1000)
+        if self._client == NULL:
+            raise KafkaError("the client is closed")
+        cdef Status status = self._client.SetToken(text, milliseconds(expires_at_ms))
+        if not status.ok():
+            raise _error(status, "", -1)
+
+    def client_errors(self) -> list[KafkaError]:
+        """Return the newest errors of the connections, oldest first."""
+        return _client_errors(self._client.Errors()) if self._client != NULL else []
+
+    def take_errors(self) -> list[KafkaError]:
+        """Return the errors of the connections that came since the last call, oldest first."""
+        return _client_errors(self._client.TakeErrors()) if self._client != NULL else []
+
+    def take_log(self) -> list[tuple[int, str]]:
+        """Return the client's log since the last call: syslog's level, and the text."""
+        if self._client == NULL:
+            return []
+        return [(line.level, _text(line.text)) for line in self._client.TakeLog()]
+
+    def take_statistics(self) -> bytes:
+        """Return librdkafka's newest statistics as JSON; empty if none came since the last call."""
+        return self._client.TakeStatistics() if self._client != NULL else b""
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+cdef class Consumer(Client):
     """A connection to the brokers; opens partitions, which may outlive it.
 
     Args:
@@ -365,17 +422,14 @@ cdef class Consumer:
     cdef shared_ptr[CppConsumer] _consumer
 
     def __init__(self, settings: dict[str, str]) -> None:
-        cdef cmap[string, string] given
-        for name, value in settings.items():
-            given[<string>name.encode()] = <string>value.encode()
-        if not _api:
-            raise BackendUnavailable("librdkafka is not loaded; call load_librdkafka first")
+        cdef cmap[string, string] given = _settings(settings)
         cdef Result[shared_ptr[CppConsumer]] made
         with nogil:
             made = CppConsumer.Make(_api, given)
         if not made.ok():
             raise _error(made.status(), "", -1)
         self._consumer = made.value()
+        self._client = <CppClient*>self._consumer.get()
 
     def __dealloc__(self):
         with nogil:
@@ -389,6 +443,7 @@ cdef class Consumer:
     def close(self) -> None:
         """Free the client once its partitions are closed. Idempotent."""
         cdef shared_ptr[CppConsumer] consumer = move(self._consumer)
+        self._client = NULL
         with nogil:
             consumer.reset()
 
@@ -424,32 +479,6 @@ cdef class Consumer:
         """End `wait_for_news`."""
         if self._consumer:
             deref(self._consumer).Wake()
-
-    def set_token(self, token: str, expires_at_s: float) -> None:
-        """Set what the brokers are shown where the mechanism is OAUTHBEARER."""
-        cdef string text = token.encode()
-        cdef int64_t expires_at_ms = int(expires_at_s * 1000)
-        cdef Status status = deref(self._opened()).SetToken(text, milliseconds(expires_at_ms))
-        if not status.ok():
-            raise _error(status, "", -1)
-
-    def client_errors(self) -> list[KafkaError]:
-        """Return the newest errors of the connections, oldest first."""
-        return _client_errors(deref(self._consumer).Errors()) if self._consumer else []
-
-    def take_errors(self) -> list[KafkaError]:
-        """Return the errors of the connections that came since the last call, oldest first."""
-        return _client_errors(deref(self._consumer).TakeErrors()) if self._consumer else []
-
-    def take_log(self) -> list[tuple[int, str]]:
-        """Return the client's log since the last call: syslog's level, and the text."""
-        if not self._consumer:
-            return []
-        return [(line.level, _text(line.text)) for line in deref(self._consumer).TakeLog()]
-
-    def take_statistics(self) -> bytes:
-        """Return librdkafka's newest statistics as JSON; empty if none came since the last call."""
-        return deref(self._consumer).TakeStatistics() if self._consumer else b""
 
 
 cdef class DecodeThreads:
@@ -641,6 +670,9 @@ cdef class PartitionPipeline:
             deref(self._pipeline).Close()
 
 
+include "sinks.pxi"
+
+
 # --- decoding without Kafka ----------------------------------------------------------------------
 
 
@@ -699,10 +731,6 @@ def decode(
 
 
 # --- encoding without Kafka ----------------------------------------------------------------------
-
-
-cdef const ArrowArray* _array_pointer(object capsule) except NULL:
-    return <const ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
 
 
 def encode(batch: pa.RecordBatch, codec: Codec):

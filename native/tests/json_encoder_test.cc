@@ -9,6 +9,7 @@
 #include "arrow_text.h"
 #include "codec/json_scalars.h"
 #include "codec/text_formats.h"
+#include "test_array.h"
 #include "testing.h"
 
 namespace sabot {
@@ -17,30 +18,9 @@ namespace {
 using testing::DecimalField;
 using testing::JsonTextField;
 using testing::MakeField;
+using testing::TestArray;
 using testing::TimestampField;
 using testing::UnitField;
-
-// A column's array for a test, which owns its buffers and children.
-struct TestArray {
-  explicit TestArray(int64_t rows) { array.length = rows; }
-  TestArray(const TestArray&) = delete;
-  TestArray& operator=(const TestArray&) = delete;
-
-  void Add(const void* buffer) {
-    buffers.push_back(buffer);
-    array.buffers = buffers.data();
-    array.n_buffers = static_cast<int64_t>(buffers.size());
-  }
-  void Add(TestArray* child) {
-    children.push_back(&child->array);
-    array.children = children.data();
-    array.n_children = static_cast<int64_t>(children.size());
-  }
-
-  ArrowArray array{};
-  std::vector<const void*> buffers;
-  std::vector<ArrowArray*> children;
-};
 
 // What the encoder makes of one row of a batch with one column, or why it does not.
 std::string Row(const Field& field, TestArray* column, int64_t row = 0) {

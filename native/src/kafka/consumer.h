@@ -5,29 +5,17 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "kafka/client.h"
 #include "kafka/handles.h"
 #include "kafka/librdkafka_api.h"
 #include "status.h"
 
 namespace sabot {
-
-// Something that librdkafka said about its connections; it goes on by itself after most of it.
-struct ClientError {
-  int code = 0;
-  std::string reason;
-};
-
-struct LogLine {
-  int level = 0;  // As syslog's: 3 is an error, 7 is debug.
-  std::string text;
-};
 
 struct LogBounds {
   int64_t low = -1;
@@ -43,18 +31,12 @@ struct QueueNews {
   std::atomic<bool> pending{true};  // Until somebody has looked.
 };
 
-// Owns the client handle. Thread safe; several partitions share one. Whoever reads a partition
-// holds a reference, so that the client outlives its queues.
-class Consumer {
+// Several partitions share one. Whoever reads a partition holds a reference, so that the client
+// outlives its queues.
+class Consumer final : public Client {
  public:
-  using Settings = std::map<std::string, std::string>;
-
   static Result<std::shared_ptr<Consumer>> Make(const Api& api, const Settings& settings);
-  ~Consumer() = default;
-  Consumer(const Consumer&) = delete;
-  Consumer& operator=(const Consumer&) = delete;
-
-  const Api& api() const { return api_; }
+  ~Consumer() override { Stop(); }
 
   // The partition's own queue: its records never pass the consumer's common one. Call it before
   // `Assign`, or first records go astray.
@@ -83,30 +65,10 @@ class Consumer {
   Result<LogBounds> QueryBounds(const std::string& topic, int32_t partition,
                                 std::chrono::milliseconds timeout);
 
-  // What the brokers are shown where the mechanism is OAUTHBEARER; connections wait for the first.
-  Status SetToken(const std::string& token, std::chrono::milliseconds expires_at);
-
-  // The newest errors of the connections, oldest first; at most kMostErrors.
-  std::vector<ClientError> Errors();
-  // Errors of the connections since the last call; at most kMostErrors, older ones are dropped.
-  std::vector<ClientError> TakeErrors();
-  // Log lines since the last call.
-  std::vector<LogLine> TakeLog();
-
-  // The newest statistics, librdkafka's JSON; empty if there are none since the last call.
-  std::string TakeStatistics();
-
-  static constexpr size_t kMostErrors = 32;
-
  private:
-  explicit Consumer(Api api) : api_(std::move(api)) {}
+  using Client::Client;
 
-  // Notes what the client reports, on librdkafka's background thread.
-  static void OnEvent(rd_kafka_t* client, rd_kafka_event_t* event, void* opaque);
   PartitionListHandle OnePartition(const std::string& topic, int32_t partition, int64_t offset);
-  // `what` says what failed and where.
-  Status FromError(rd_kafka_error_t* error, const std::string& what);
-  Status FromCode(int code, const std::string& what);
   Status CheckPartition(const std::string& topic, int32_t partition,
                         std::chrono::milliseconds timeout);
   // One request for an offset of a partition, under way.
@@ -116,18 +78,10 @@ class Consumer {
   Result<int64_t> FinishQuery(const OffsetQuery& query, std::chrono::milliseconds timeout,
                               const std::string& what);
 
-  const Api api_;
   bool read_committed_ = true;
-  std::mutex mutex_;
-  std::deque<ClientError> errors_;      // Guarded by mutex_.
-  std::deque<ClientError> new_errors_;  // Those not taken yet. Guarded by mutex_.
-  std::string statistics_;              // Guarded by mutex_.
   std::mutex news_mutex_;
   std::condition_variable news_changed_;
   uint64_t news_count_ = 0;  // Guarded by news_mutex_.
-  // Its threads use what stands above until it is freed, and what stands below is freed before it.
-  ClientHandle client_{nullptr, ClientDeleter{nullptr}};
-  QueueHandle log_queue_;
 };
 
 }  // namespace sabot

@@ -85,13 +85,37 @@ struct rd_kafka_err_desc_t {
   const char* desc;
 };
 
+// An argument of rd_kafka_produceva.
+struct rd_kafka_vu_t {
+  int vtype;
+  union {
+    rd_kafka_topic_t* rkt;
+    int i;
+    int32_t i32;
+    int64_t i64;
+    struct {
+      void* ptr;
+      size_t size;
+    } mem;
+    struct {
+      const char* name;
+      const void* val;
+      ptrdiff_t size;
+    } header;
+    void* ptr;
+    char pad[64];
+  } u;
+};
+
 }  // extern "C"
 
 namespace sabot {
 
+inline constexpr int kRdKafkaProducer = 0;                // RD_KAFKA_PRODUCER
 inline constexpr int kRdKafkaConsumer = 1;                // RD_KAFKA_CONSUMER
 inline constexpr int kDestroyWithoutConsumerClose = 0x8;  // RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE
 inline constexpr int kAdminOpListOffsets = 21;            // RD_KAFKA_ADMIN_OP_LISTOFFSETS
+inline constexpr int kEventDelivery = 0x1;                // RD_KAFKA_EVENT_DR
 inline constexpr int kEventLog = 0x4;                     // RD_KAFKA_EVENT_LOG
 inline constexpr int kEventError = 0x8;                   // RD_KAFKA_EVENT_ERROR
 inline constexpr int kEventStats = 0x40;                  // RD_KAFKA_EVENT_STATS
@@ -100,6 +124,19 @@ inline constexpr int kReadUncommitted = 0;        // RD_KAFKA_ISOLATION_LEVEL_RE
 inline constexpr int kReadCommitted = 1;          // RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
 inline constexpr int64_t kOffsetLatest = -1;      // RD_KAFKA_OFFSET_SPEC_LATEST
 inline constexpr int64_t kOffsetEarliest = -2;    // RD_KAFKA_OFFSET_SPEC_EARLIEST
+
+inline constexpr int kPurgeQueued = 0x1;      // RD_KAFKA_PURGE_F_QUEUE
+inline constexpr int kPurgeInFlight = 0x2;    // RD_KAFKA_PURGE_F_INFLIGHT
+inline constexpr int32_t kAnyPartition = -1;  // RD_KAFKA_PARTITION_UA: as the partitioner says
+
+// RD_KAFKA_VTYPE_*: what an argument of rd_kafka_produceva is.
+inline constexpr int kVtypeTopic = 2;  // RKT
+inline constexpr int kVtypePartition = 3;
+inline constexpr int kVtypeValue = 4;
+inline constexpr int kVtypeKey = 5;
+inline constexpr int kVtypeOpaque = 6;
+inline constexpr int kVtypeTimestamp = 8;
+inline constexpr int kVtypeHeader = 9;
 
 using QueueCallback = void (*)(rd_kafka_t*, void* opaque);
 // Owns the event.
@@ -160,10 +197,17 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_event_error, int, (rd_kafka_event_t*))                                                \
   X(rd_kafka_event_error_string, const char*, (rd_kafka_event_t*))                                 \
   X(rd_kafka_event_stats, const char*, (rd_kafka_event_t*))                                        \
+  X(rd_kafka_event_message_next, const rd_kafka_message_t*, (rd_kafka_event_t*))                   \
   X(rd_kafka_event_ListOffsets_result, const rd_kafka_ListOffsets_result_t*, (rd_kafka_event_t*))  \
   X(rd_kafka_get_watermark_offsets, int, (rd_kafka_t*, const char*, int32_t, int64_t*, int64_t*))  \
   X(rd_kafka_consume_batch_queue, ptrdiff_t,                                                       \
     (rd_kafka_queue_t*, int, rd_kafka_message_t**, size_t))                                        \
+  X(rd_kafka_produceva, rd_kafka_error_t*, (rd_kafka_t*, const rd_kafka_vu_t*, size_t))            \
+  X(rd_kafka_flush, int, (rd_kafka_t*, int))                                                       \
+  X(rd_kafka_purge, int, (rd_kafka_t*, int))                                                       \
+  X(rd_kafka_fatal_error, int, (rd_kafka_t*, char*, size_t))                                       \
+  X(rd_kafka_topic_name, const char*, (const rd_kafka_topic_t*))                                   \
+  X(rd_kafka_message_produce_errstr, const char*, (const rd_kafka_message_t*))                     \
   X(rd_kafka_message_destroy, void, (rd_kafka_message_t*))                                         \
   X(rd_kafka_message_errstr, const char*, (const rd_kafka_message_t*))                             \
   X(rd_kafka_message_timestamp, int64_t, (const rd_kafka_message_t*, int*))                        \

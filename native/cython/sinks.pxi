@@ -1,0 +1,262 @@
+# Writing records; a part of `_native.pyx`.
+
+
+cdef extern from "kafka/producer.h" namespace "sabot" nogil:
+    struct CppFailedRecord "sabot::FailedRecord":
+        int64_t row
+        string topic
+        int32_t partition
+        int code
+        string reason
+    struct CppWrittenRecords "sabot::WrittenRecords":
+        string topic
+        int32_t partition
+        int64_t records
+        int64_t first_offset
+        int64_t last_offset
+    cppclass CppDelivery "sabot::Delivery":
+        int64_t outstanding()
+        cbool Wait(milliseconds)
+        vector[CppFailedRecord] failures()
+        vector[CppWrittenRecords] written()
+    cppclass CppProducer "sabot::Producer":
+        @staticmethod
+        Result[shared_ptr[CppProducer]] Make(
+            const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&)
+        cbool Flush(milliseconds)
+        Status FatalError()
+        void Close(milliseconds)
+
+
+cdef extern from "record_sender.h" namespace "sabot" nogil:
+    struct RecordColumns:
+        const ArrowArray* values
+        const ArrowArray* keys
+        const ArrowArray* headers
+        const ArrowArray* timestamps
+        const ArrowArray* partitions
+        const ArrowArray* topics
+    struct RejectedRow:
+        int64_t row
+        EncodeFailure failure
+    cppclass CppRecordSender "sabot::RecordSender":
+        CppRecordSender(const RecordColumns&, string, CppEncoder*) except +
+        const vector[RejectedRow]& rejected()
+        const shared_ptr[CppDelivery]& delivery()
+        cbool HandOver(CppProducer*, milliseconds)
+        void Stop(CppProducer*)
+
+
+#: How long a call runs without a look at signals, in milliseconds.
+cdef int64_t _SIGNAL_CHECK_MS = 200
+
+
+cdef int64_t _slice_ms(deadline):
+    return max(0, min(_SIGNAL_CHECK_MS, int((deadline - monotonic()) * 1000)))
+
+
+cdef class Encoder:
+    """Turns rows into values as a codec says.
+
+    Args:
+        codec: The codec.
+
+    Raises:
+        ConfigError: The native backend does not know it.
+    """
+
+    cdef unique_ptr[CppEncoder] _encoder
+
+    def __init__(self, codec: Codec) -> None:
+        self._encoder = MakeEncoder(_codec(codec))
+
+
+cdef class Producer(Client):
+    """A connection to the brokers that writes.
+
+    Args:
+        settings: librdkafka's settings.
+
+    Raises:
+        ConfigError: librdkafka refuses them.
+    """
+
+    cdef shared_ptr[CppProducer] _producer
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        cdef cmap[string, string] given = _settings(settings)
+        cdef Result[shared_ptr[CppProducer]] made
+        with nogil:
+            made = CppProducer.Make(_api, given)
+        if not made.ok():
+            raise _error(made.status(), "", -1)
+        self._producer = made.value()
+        self._client = <CppClient*>self._producer.get()
+
+    def __dealloc__(self):
+        with nogil:
+            self._producer.reset()
+
+    cdef CppProducer* _opened(self) except NULL:
+        if not self._producer:
+            raise KafkaError("the client is closed")
+        return self._producer.get()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what waits for company; tell whether the fate of all is known in time."""
+        cdef CppProducer* producer = self._opened()
+        cdef int64_t slice_ms
+        cdef cbool is_done = False
+        deadline = monotonic() + timeout_s
+        while True:
+            slice_ms = _slice_ms(deadline)
+            with nogil:
+                is_done = producer.Flush(milliseconds(slice_ms))
+            PyErr_CheckSignals()
+            if is_done or monotonic() >= deadline:
+                return is_done
+
+    def fatal_error(self) -> KafkaError | None:
+        """Return what stopped the client for good; None if nothing has."""
+        cdef Status status = self._opened().FatalError()
+        return None if status.ok() else _error(status, "", -1)
+
+    def close(self, timeout_s: float) -> None:
+        """Give up what is outstanding, and free the client. Idempotent."""
+        cdef shared_ptr[CppProducer] producer = move(self._producer)
+        cdef int64_t timeout_ms = int(timeout_s * 1000)
+        self._client = NULL
+        if producer:
+            with nogil:
+                deref(producer).Close(milliseconds(timeout_ms))
+                producer.reset()
+
+
+cdef class RecordSender:
+    """A batch on its way, encoded when it is made.
+
+    Args:
+        producer: Takes the records.
+        encoder: Makes their values.
+        topic: Where they go, where no column says so.
+        values: The codec's columns (`plain_schema`). A row of nulls is a record without a value.
+        keys: Binary; None: no record has a key.
+        headers: Lists of names (string) and values (binary), in structs.
+        timestamps: int64, milliseconds since the epoch; null is now.
+        partitions: int32; null leaves it to the partitioner.
+        topics: Strings.
+    """
+
+    cdef Producer _producer
+    cdef unique_ptr[CppRecordSender] _sender
+    cdef shared_ptr[CppDelivery] _delivery
+    # What the arrays of `RecordColumns` belong to.
+    cdef list _capsules
+
+    def __init__(
+        self,
+        producer: Producer,
+        Encoder encoder not None,
+        topic: str,
+        values: pa.RecordBatch,
+        keys: pa.Array | None = None,
+        headers: pa.Array | None = None,
+        timestamps: pa.Array | None = None,
+        partitions: pa.Array | None = None,
+        topics: pa.Array | None = None,
+    ) -> None:
+        self._producer = producer
+        self._capsules = []
+        cdef RecordColumns columns
+        columns.values = self._array(values)
+        columns.keys = self._array(keys)
+        columns.headers = self._array(headers)
+        columns.timestamps = self._array(timestamps)
+        columns.partitions = self._array(partitions)
+        columns.topics = self._array(topics)
+        cdef string name = topic.encode()
+        cdef CppEncoder* with_encoder = encoder._encoder.get()
+        with nogil:
+            self._sender.reset(new CppRecordSender(columns, name, with_encoder))
+        self._delivery = deref(self._sender).delivery()
+
+    cdef const ArrowArray* _array(self, data) except? NULL:
+        if data is None:
+            return NULL
+        _, capsule = data.__arrow_c_array__()
+        self._capsules.append(capsule)
+        return _array_pointer(capsule)
+
+    def rejected(self) -> list[tuple[int, str, str]]:
+        """Return row, field and reason of the rows that cannot be encoded; they are not sent."""
+        cdef vector[RejectedRow] rejected = deref(self._sender).rejected()
+        return [
+            (row.row, _text(row.failure.field), _text(row.failure.reason))
+            for row in rejected
+        ]
+
+    def hand_over(self, timeout_s: float) -> bool:
+        """Give the records to the client; tell whether there was room for all of them in time.
+
+        To be called until it is so, or `stop` is.
+        """
+        cdef CppProducer* producer = self._producer._opened()
+        cdef CppRecordSender* sender = self._sender.get()
+        cdef int64_t slice_ms
+        cdef cbool is_done = False
+        deadline = monotonic() + timeout_s
+        while True:
+            slice_ms = _slice_ms(deadline)
+            with nogil:
+                is_done = sender.HandOver(producer, milliseconds(slice_ms))
+            PyErr_CheckSignals()
+            if is_done or monotonic() >= deadline:
+                return is_done
+
+    def stop(self) -> None:
+        """Hand nothing more over."""
+        if self._producer._producer:
+            deref(self._sender).Stop(self._producer._producer.get())
+
+    def outstanding(self) -> int:
+        """Return of how many records the fate is not known; the batch counts until handed over."""
+        return deref(self._delivery).outstanding()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the fate of all is known; tell whether that came in time."""
+        cdef CppDelivery* delivery = self._delivery.get()
+        cdef int64_t slice_ms
+        cdef cbool is_done = False
+        deadline = monotonic() + timeout_s
+        while True:
+            slice_ms = _slice_ms(deadline)
+            with nogil:
+                is_done = delivery.Wait(milliseconds(slice_ms))
+            PyErr_CheckSignals()
+            if is_done or monotonic() >= deadline:
+                return is_done
+
+    def failures(self) -> list[FailedRecord]:
+        """Return the records that were not written."""
+        return [
+            FailedRecord(
+                failed.row,
+                _text(failed.topic),
+                failed.partition,
+                from_librdkafka(failed.code, error_name(failed.code), _text(failed.reason)),
+            )
+            for failed in deref(self._delivery).failures()
+        ]
+
+    def written(self) -> list[WrittenRecords]:
+        """Return where records were written so far."""
+        return [
+            WrittenRecords(
+                _text(part.topic),
+                part.partition,
+                part.records,
+                part.first_offset,
+                part.last_offset,
+            )
+            for part in deref(self._delivery).written()
+        ]
