@@ -17,6 +17,8 @@
     ├── ReadIncomplete                      a bounded read could not reach its end
     ├── BatchLost                           a batch vanished from the object store
     ├── DecodeError                         a record does not fit the schema
+    ├── EncodeError                         a row cannot be written as a record
+    ├── SinkError                           a record was not written
     └── ReaderFailed                        a reader actor cannot be started or kept alive
 
 Every error survives pickling with its attributes, so it crosses a Ray actor boundary unchanged:
@@ -202,6 +204,48 @@ class DecodeError(SabotRayError):
         return cls(message, topic, partition, offset, field, reason)
 
 
+class EncodeError(SabotRayError):
+    """A row cannot be written as a record.
+
+    Args:
+        message: What happened, where, what to do.
+        row: The row in its batch.
+        field: Path of the offending field, for example ``"$.items[2].price"``; ``"$"`` is the whole
+            value.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, message: str, row: int = -1, field: str = "$", reason: str = "") -> None:
+        super().__init__(message)
+        self.row = row
+        self.field = field
+        self.reason = reason
+
+    @classmethod
+    def at(cls, topic: str, row: int, field: str, reason: str) -> EncodeError:
+        """Build the error of one row, with the message that every backend uses."""
+        return cls(f"topic '{topic}': row {row}: field {field}: {reason}", row, field, reason)
+
+
+class SinkError(SabotRayError):
+    """Records were not written, or nobody knows whether they were.
+
+    Args:
+        message: What happened, where, what to do.
+        topic: The topic of the first.
+        partition: Its partition; -1: none was chosen yet.
+        records: How many they are.
+    """
+
+    def __init__(
+        self, message: str, topic: str = "", partition: int = -1, records: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.records = records
+
+
 class ReaderFailed(SabotRayError):
     """A reader actor could not be scheduled, or dies faster than it makes progress."""
 
@@ -276,7 +320,7 @@ _QUESTIONS: dict[int | type[KafkaError], str] = {
     -181: "does ssl_ca_location name the authority behind the brokers' certificate, does that name "
     "this host, is it in date, do the brokers ask for a client's certificate?",
     33: "is this mechanism enabled on this listener?",
-    29: "is there an ACL that lets this user DESCRIBE and READ the topic?",
+    29: "is there an ACL that lets this user DESCRIBE, and READ or WRITE, the topic?",
     30: "is there an ACL that lets this user READ the group?",
     AuthenticationFailed: "are the user and the password, or the token, right, and is the "
     "mechanism enabled on this listener?",

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -132,6 +132,44 @@ def check_value_schema(schema: pa.Schema | Mapping[str, pa.DataType | str]) -> p
             )
     _check_fields("$", fields)
     return pa.schema(fields)
+
+
+def writable_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with types that can be read back, where there is one for the same values.
+
+    Large and view types become the plain ones, half floats float32, columns of nulls strings;
+    others stay as they are.
+    """
+    return pa.schema([field.with_type(_writable_type(field.type)) for field in schema])
+
+
+def _writable_type(given: Any) -> Any:
+    for is_one, plain in _WRITTEN_AS:
+        if is_one(given):
+            return plain
+    if pa.types.is_dictionary(given):
+        return pa.dictionary(
+            given.index_type, _writable_type(given.value_type), ordered=given.ordered
+        )
+    if pa.types.is_struct(given):
+        fields = [given.field(index) for index in range(given.num_fields)]
+        return pa.struct([field.with_type(_writable_type(field.type)) for field in fields])
+    if any(is_list(given) for is_list in _LISTS):
+        item = given.value_field
+        return pa.list_(item.with_type(_writable_type(item.type)))
+    return given
+
+
+_WRITTEN_AS: Final[tuple[tuple[Callable[[Any], bool], pa.DataType], ...]] = (
+    (pa.types.is_large_string, pa.string()),
+    (pa.types.is_string_view, pa.string()),
+    (pa.types.is_large_binary, pa.binary()),
+    (pa.types.is_binary_view, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+    (pa.types.is_float16, pa.float32()),
+    (pa.types.is_null, pa.string()),
+)
+_LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def unknown_column(name: str, known: Iterable[str], where: str) -> ConfigError:

@@ -186,7 +186,7 @@ class Stream:
         for name in kafka_settings.keys() & _NOT_YET:
             raise ConfigError(f"option '{name}' is not available yet")
         options = inspect.signature(cls.from_kafka).parameters.keys() - {"kafka_settings"}
-        check_setting_names(kafka_settings, options)
+        check_setting_names(kafka_settings, "consumer", options)
         if isinstance(bootstrap_servers, KafkaConfig):
             config = bootstrap_servers.with_settings(**kafka_settings)
         else:

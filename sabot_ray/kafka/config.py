@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.security import (
@@ -25,6 +25,9 @@ from sabot_ray.kafka.security import (
     ssl_context,
 )
 from sabot_ray.types import Secret
+
+#: What reads, and what writes: each has settings that the other knows nothing of.
+Role = Literal["consumer", "producer"]
 
 Value = str | int | bool | Secret | Callable[[], Any] | Sequence[str]
 
@@ -41,6 +44,7 @@ class _Setting:
         minimum: Its lowest number.
         may_refer: Whether a text may name the place where the value is to be found.
         is_security: Whether a client that lacks it must not run without it.
+        role: Which clients have it; None: all.
     """
 
     kind: type
@@ -50,10 +54,27 @@ class _Setting:
     minimum: float = 0
     may_refer: bool = False
     is_security: bool = False
+    role: Role | None = None
 
 
 def _same(name: str, kind: type = int, aiokafka: str | None = None, minimum: float = 0) -> _Setting:
     return _Setting(kind, name, aiokafka, (), minimum)
+
+
+def _of_consumers(
+    name: str,
+    kind: type = int,
+    aiokafka: str | None = None,
+    minimum: float = 0,
+    choices: tuple[str, ...] = (),
+) -> _Setting:
+    return _Setting(kind, name, aiokafka, choices, minimum, role="consumer")
+
+
+def _of_producers(
+    name: str, aiokafka: str | None = None, minimum: float = 0, kind: type = int
+) -> _Setting:
+    return _Setting(kind, name, aiokafka, (), minimum, role="producer")
 
 
 def _security(
@@ -79,20 +100,23 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     ),
     "broker.address.family": _Setting(str, "broker.address.family", None, ("any", "v4", "v6")),
     "broker.address.ttl": _same("broker.address.ttl"),
-    "fetch.min.bytes": _same("fetch.min.bytes", int, "fetch_min_bytes", 1),
-    "fetch.max.wait.ms": _same("fetch.wait.max.ms", int, "fetch_max_wait_ms"),
-    "fetch.max.bytes": _same("fetch.max.bytes", int, "fetch_max_bytes", 1),
-    "max.partition.fetch.bytes": _same(
+    "fetch.min.bytes": _of_consumers("fetch.min.bytes", int, "fetch_min_bytes", 1),
+    "fetch.max.wait.ms": _of_consumers("fetch.wait.max.ms", int, "fetch_max_wait_ms"),
+    "fetch.max.bytes": _of_consumers("fetch.max.bytes", int, "fetch_max_bytes", 1),
+    "max.partition.fetch.bytes": _of_consumers(
         "max.partition.fetch.bytes", int, "max_partition_fetch_bytes", 1
     ),
-    "fetch.error.backoff.ms": _same("fetch.error.backoff.ms"),
-    "fetch.queue.backoff.ms": _same("fetch.queue.backoff.ms"),
-    "queued.min.messages": _same("queued.min.messages", int, None, 1),
-    "queued.max.messages.kbytes": _same("queued.max.messages.kbytes", int, None, 1),
+    "fetch.error.backoff.ms": _of_consumers("fetch.error.backoff.ms"),
+    "fetch.queue.backoff.ms": _of_consumers("fetch.queue.backoff.ms"),
+    "queued.min.messages": _of_consumers("queued.min.messages", int, None, 1),
+    "queued.max.messages.kbytes": _of_consumers("queued.max.messages.kbytes", int, None, 1),
     "receive.message.max.bytes": _same("receive.message.max.bytes", int, None, 1000),
-    "check.crcs": _same("check.crcs", bool, "check_crcs"),
-    "isolation.level": _Setting(
-        str, "isolation.level", "isolation_level", ("read_committed", "read_uncommitted")
+    "check.crcs": _of_consumers("check.crcs", bool, "check_crcs"),
+    "isolation.level": _of_consumers(
+        "isolation.level",
+        str,
+        "isolation_level",
+        choices=("read_committed", "read_uncommitted"),
     ),
     "request.timeout.ms": _same("socket.timeout.ms", int, "request_timeout_ms", 10),
     "socket.connection.setup.timeout.ms": _same(
@@ -112,9 +136,20 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     "reconnect.backoff.max.ms": _same("reconnect.backoff.max.ms"),
     "retry.backoff.ms": _same("retry.backoff.ms", int, "retry_backoff_ms", 1),
     "retry.backoff.max.ms": _same("retry.backoff.max.ms", int, None, 1),
-    "session.timeout.ms": _same("session.timeout.ms", int, "session_timeout_ms", 1),
-    "heartbeat.interval.ms": _same("heartbeat.interval.ms", int, "heartbeat_interval_ms", 1),
-    "max.poll.interval.ms": _same("max.poll.interval.ms", int, "max_poll_interval_ms", 1),
+    "session.timeout.ms": _of_consumers("session.timeout.ms", int, "session_timeout_ms", 1),
+    "heartbeat.interval.ms": _of_consumers(
+        "heartbeat.interval.ms", int, "heartbeat_interval_ms", 1
+    ),
+    "max.poll.interval.ms": _of_consumers("max.poll.interval.ms", int, "max_poll_interval_ms", 1),
+    "linger.ms": _of_producers("linger.ms", "linger_ms"),
+    "batch.size": _of_producers("batch.size", "max_batch_size", 1),
+    "batch.num.messages": _of_producers("batch.num.messages", None, 1),
+    "compression.level": _of_producers("compression.level", None, -1),
+    "delivery.timeout.ms": _of_producers("delivery.timeout.ms", None, 1),
+    "max.request.size": _of_producers("message.max.bytes", "max_request_size", 1000),
+    "queue.buffering.max.messages": _of_producers("queue.buffering.max.messages", None, 1),
+    "queue.buffering.max.kbytes": _of_producers("queue.buffering.max.kbytes", None, 1),
+    "sticky.partitioning.linger.ms": _of_producers("sticky.partitioning.linger.ms"),
     "debug": _same("debug", str),
     "log_level": _same("log_level"),
     "security.protocol": _security("security.protocol", "security_protocol", choices=PROTOCOLS),
@@ -149,10 +184,10 @@ _SETTINGS: Final[dict[str, _Setting]] = {
     "sasl.oauthbearer.token": _Setting(Secret, None, None, (), 0, True),
     **{name: _security(name) for name in UNSAFE},
     # Acted on by sabot_ray; the clients never see them.
-    "auto.offset.reset": _Setting(str, None, None, ("earliest", "latest", "none")),
-    "enable.auto.commit": _Setting(bool, None),
-    "auto.commit.interval.ms": _Setting(int, None, None, (), 1),
-    "max.poll.records": _Setting(int, None, None, (), 1),
+    "auto.offset.reset": _Setting(str, None, None, ("earliest", "latest", "none"), role="consumer"),
+    "enable.auto.commit": _Setting(bool, None, role="consumer"),
+    "auto.commit.interval.ms": _Setting(int, None, None, (), 1, role="consumer"),
+    "max.poll.records": _Setting(int, None, None, (), 1, role="consumer"),
     "allow.plaintext.sasl": _Setting(bool, None),
     "allow.unsafe": _Setting(tuple, None),
 }
@@ -162,6 +197,11 @@ _ALIASES: Final[dict[str, str]] = {
     "fetch.message.max.bytes": "max.partition.fetch.bytes",
     "socket.timeout.ms": "request.timeout.ms",
     "log.level": "log_level",
+    "queue.buffering.max.ms": "linger.ms",
+    "message.timeout.ms": "delivery.timeout.ms",
+    "message.max.bytes": "max.request.size",
+    # aiokafka's.
+    "max.batch.size": "batch.size",
     "sasl.mechanisms": "sasl.mechanism",
     # aiokafka's and kafka-python's names.
     "sasl.plain.username": "sasl.username",
@@ -186,6 +226,20 @@ _MANAGED: Final[dict[str, str]] = {
     "offset.store.method": "pass enable_auto_commit; offsets follow acknowledgement",
     "enable.partition.eof": "pass end= for a bounded read",
     "allow.auto.create.topics": "create the topic first",
+    "acks": "a record counts as written once all in-sync replicas have it",
+    "request.required.acks": "a record counts as written once all in-sync replicas have it",
+    "enable.idempotence": "records are written once and in order",
+    "enable.gapless.guarantee": "every delivery report is checked",
+    "max.in.flight.requests.per.connection": "the order of records depends on it",
+    "max.in.flight": "the order of records depends on it",
+    "retries": "pass delivery_timeout_ms",
+    "message.send.max.retries": "pass delivery_timeout_ms",
+    "compression.type": "pass compression_type",
+    "compression.codec": "pass compression_type",
+    "partitioner": "pass partitioner",
+    "transactional.id": "pass delivery",
+    "key.serializer": "pass key",
+    "value.serializer": "pass codec_type",
     "key.deserializer": "pass key_codec",
     "value.deserializer": "pass codec_type",
     "consume.callback.max.messages": "pass batch_size",
@@ -209,31 +263,57 @@ _MANAGED: Final[dict[str, str]] = {
 
 #: What the readers and the driver's clients start from. Each has its reason:
 _LIBRDKAFKA_DEFAULTS: Final[dict[str, str]] = {
-    # Never jump to another offset silently.
-    "auto.offset.reset": "error",
-    "enable.auto.commit": "false",
-    "enable.auto.offset.store": "false",
-    "allow.auto.create.topics": "false",
-    # The event carries the fetch offset, past control records: the only sure sign of the end.
-    "enable.partition.eof": "true",
-    "isolation.level": "read_committed",
-    "check.crcs": "true",
     # A black hole is noticed after 10 s instead of 60 s.
     "socket.timeout.ms": "10000",
     "socket.keepalive.enable": "true",
-    # The default of 1 s reads a compressed backlog at a fifth of its speed.
-    "fetch.queue.backoff.ms": "2",
     "reconnect.backoff.max.ms": "2000",
     "client.id": "sabot_ray",
 }
+_LIBRDKAFKA_DEFAULTS_OF: Final[dict[Role, dict[str, str]]] = {
+    "consumer": {
+        # Never jump to another offset silently.
+        "auto.offset.reset": "error",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "allow.auto.create.topics": "false",
+        # The event carries the fetch offset, past control records: the only sure sign of the end.
+        "enable.partition.eof": "true",
+        "isolation.level": "read_committed",
+        "check.crcs": "true",
+        # The default of 1 s reads a compressed backlog at a fifth of its speed.
+        "fetch.queue.backoff.ms": "2",
+    },
+    "producer": {
+        # All in-sync replicas have a record before it counts, and have it once.
+        "enable.idempotence": "true",
+        "acks": "all",
+        # As Java's client does.
+        "delivery.timeout.ms": "120000",
+        "linger.ms": "5",
+        # How much waits for the brokers before the sender has to.
+        "queue.buffering.max.messages": "500000",
+        "queue.buffering.max.kbytes": "65536",
+    },
+}
 
 _AIOKAFKA_DEFAULTS: Final[dict[str, Any]] = {
-    "auto_offset_reset": "none",
-    "enable_auto_commit": False,
-    "isolation_level": "read_committed",
-    "check_crcs": True,
     "request_timeout_ms": 10_000,
     "client_id": "sabot_ray",
+}
+_AIOKAFKA_DEFAULTS_OF: Final[dict[Role, dict[str, Any]]] = {
+    "consumer": {
+        "auto_offset_reset": "none",
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "check_crcs": True,
+    },
+    "producer": {
+        "enable_idempotence": True,
+        "acks": "all",
+        "linger_ms": 5,
+        # One batch is under way to a broker at a time: it should be worth it.
+        "max_batch_size": 1 << 17,
+    },
 }
 
 _MAXIMUM: Final = 2**31 - 1
@@ -285,18 +365,24 @@ def _check_value(name: str, given: str, value: Any) -> Value:
     return value
 
 
-def check_setting_names(names: Iterable[str], options: Iterable[str]) -> None:
+def check_setting_names(names: Iterable[str], role: Role, options: Iterable[str] = ()) -> None:
     """Refuse names that are no settings a user may give.
 
     Args:
         names: The names.
+        role: What the client does.
         options: What else may have been meant.
 
     Raises:
-        ConfigError: A name is unknown (the near one is told) or managed by sabot_ray.
+        ConfigError: A name is unknown (the near one is told), managed by sabot_ray, or one of the
+            other role.
     """
     for name in names:
-        _check_name(name, options)
+        known = _SETTINGS[_check_name(name, options)]
+        if known.role not in (None, role):
+            raise ConfigError(
+                f"setting '{name}': a {role} has nothing like it, only a {known.role}"
+            )
 
 
 def is_secret(name: str) -> bool:
@@ -425,32 +511,41 @@ class KafkaConfig:
                     "returns it, which the readers resolve (docs/security.md)"
                 )
 
-    def librdkafka_settings(self) -> dict[str, str]:
-        """Return librdkafka's settings for a consumer, without group and prefetch limits.
+    def librdkafka_settings(self, role: Role = "consumer") -> dict[str, str]:
+        """Return librdkafka's settings, without a consumer's group and prefetch limits.
 
         Secrets are resolved: for the client's eyes only. A bearer token is none of the settings:
         see `token`.
+
+        Args:
+            role: What the client does.
 
         Raises:
             ConfigError: A secret cannot be had here.
         """
         given = {}
         for name, setting, value in self._with_descriptions():
-            if setting.librdkafka:
+            if setting.librdkafka and setting.role in (None, role):
                 value = reveal(name, value)
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 given[setting.librdkafka] = text
-        return {"bootstrap.servers": self.bootstrap_servers, **_LIBRDKAFKA_DEFAULTS, **given}
+        defaults = _LIBRDKAFKA_DEFAULTS | _LIBRDKAFKA_DEFAULTS_OF[role]
+        return {"bootstrap.servers": self.bootstrap_servers, **defaults, **given}
 
-    def aiokafka_settings(self) -> dict[str, Any]:
-        """Return the arguments of an ``AIOKafkaConsumer``, without topics, group and security."""
+    def aiokafka_settings(self, role: Role = "consumer") -> dict[str, Any]:
+        """Return the arguments of aiokafka's client, without topics, group and security.
+
+        Args:
+            role: Whether it is an ``AIOKafkaConsumer`` or an ``AIOKafkaProducer``.
+        """
         given = {
             setting.aiokafka: value
             for _, setting, value in self._with_descriptions()
-            if setting.aiokafka and not setting.is_security
+            if setting.aiokafka and not setting.is_security and setting.role in (None, role)
         }
         servers = self.bootstrap_servers.split(",")
-        return {"bootstrap_servers": servers, **_AIOKAFKA_DEFAULTS, **given}
+        defaults = _AIOKAFKA_DEFAULTS | _AIOKAFKA_DEFAULTS_OF[role]
+        return {"bootstrap_servers": servers, **defaults, **given}
 
     def aiokafka_security(self) -> dict[str, Any]:
         """Return aiokafka's arguments about TLS and SASL, but for the bearer token: see `token`.

@@ -67,7 +67,12 @@ _LOG_LEVELS: Final = (
 )
 
 
-def _load_native() -> ModuleType:
+def load_native() -> ModuleType:
+    """Return the native module, with librdkafka in it.
+
+    Raises:
+        BackendUnavailable: It cannot be loaded on this machine.
+    """
     try:
         import confluent_kafka.cimpl
     except ImportError as error:
@@ -90,10 +95,51 @@ def _load_native() -> ModuleType:
 def load_error() -> str | None:
     """Say why the native backend cannot be loaded here; None if it can."""
     try:
-        _load_native()
+        load_native()
     except BackendUnavailable as error:
         return error.message
     return None
+
+
+class LibrdkafkaConnection:
+    """Looks after what a native client cannot do by itself: its log, and its bearer token.
+
+    Args:
+        config: How to reach the brokers.
+        client: A ``Consumer`` or a ``Producer`` of the native module.
+
+    Raises:
+        ConfigError: The token cannot be had here.
+    """
+
+    def __init__(self, config: KafkaConfig, client: Any) -> None:
+        self._config = config
+        self._client = client
+        self._token_due_at = float("inf")
+        if config.has_token:
+            self._set_token()
+
+    def forward_log(self) -> None:
+        """Hand librdkafka's log lines since the last call to ``sabot_ray.librdkafka``'s logger."""
+        for level, text in self._client.take_log():
+            client_log.log(_LOG_LEVELS[level], "%s", text)
+
+    def renew_token(self) -> None:
+        """Ask for a new bearer token, where the one at hand is about to expire."""
+        if time.time() < self._token_due_at:
+            return
+        try:
+            self._set_token()
+        except ConfigError as error:
+            # The old one may still do, and the brokers tell when it does no longer.
+            self._token_due_at = time.time() + _TOKEN_RETRY_S
+            client_log.warning("the token could not be renewed: %s", error)
+
+    def _set_token(self) -> None:
+        token = self._config.token()
+        self._client.set_token(token.text, token.expires_at_s)
+        now = time.time()
+        self._token_due_at = now + _TOKEN_LIFE * (token.expires_at_s - now)
 
 
 class LibrdkafkaClient:
@@ -119,7 +165,7 @@ class LibrdkafkaClient:
         prefetch_bytes: int = 64 << 20,
         is_shared: bool = False,
     ) -> None:
-        self._native = _load_native()
+        self._native = load_native()
         settings = {
             **({"fetch.wait.max.ms": str(SHARED_FETCH_WAIT_MS)} if is_shared else {}),
             # Half for keys and values, which alone count in the second limit, and half for what
@@ -135,10 +181,7 @@ class LibrdkafkaClient:
         self._answer_timeout_ms = config.get("fetch.max.wait.ms", 500) + _ANSWER_TIMEOUT_MS
         self._cut_off_since: float | None = None
         self._consumer = self._native.Consumer(settings)
-        self._config = config
-        self._token_due_at = float("inf")
-        if config.has_token:
-            self._set_token()
+        self._connection = LibrdkafkaConnection(config, self._consumer)
         # When the brokers refused the credentials, where nobody has looked since then.
         self._refused_at: float | None = None
         self._sources: set[LibrdkafkaSource] = set()
@@ -175,23 +218,6 @@ class LibrdkafkaClient:
         errors: list[KafkaError] = self._consumer.client_errors()
         return errors
 
-    def _renew_token(self) -> None:
-        """Ask for a new bearer token, where the one at hand is about to expire."""
-        if time.time() < self._token_due_at:
-            return
-        try:
-            self._set_token()
-        except ConfigError as error:
-            # The old one may still do, and the brokers tell when it does no longer.
-            self._token_due_at = time.time() + _TOKEN_RETRY_S
-            client_log.warning("the token could not be renewed: %s", error)
-
-    def _set_token(self) -> None:
-        token = self._config.token()
-        self._consumer.set_token(token.text, token.expires_at_s)
-        now = time.time()
-        self._token_due_at = now + _TOKEN_LIFE * (token.expires_at_s - now)
-
     def look_after_connections(self, *, is_idle: bool) -> None:
         """Renew the token; where nothing comes, raise what the brokers have against us.
 
@@ -203,7 +229,7 @@ class LibrdkafkaClient:
         Raises:
             AuthenticationFailed: The credentials were refused, and still are.
         """
-        self._renew_token()
+        self._connection.renew_token()
         source = next(iter(self._sources), None)
         if not is_idle or source is None:
             return
@@ -221,9 +247,8 @@ class LibrdkafkaClient:
                 return
 
     def forward_log(self) -> None:
-        """Hand librdkafka's log lines since the last call to ``sabot_ray.librdkafka``'s logger."""
-        for level, text in self._consumer.take_log():
-            client_log.log(_LOG_LEVELS[level], "%s", text)
+        """See `LibrdkafkaConnection.forward_log`."""
+        self._connection.forward_log()
 
     def news_count(self) -> int:
         """See `sabot_ray.kafka.source.SourceClient.news_count`."""

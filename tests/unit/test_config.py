@@ -82,7 +82,27 @@ def test_unknown_setting_is_refused_with_the_near_one(given: str, hint: str) -> 
 
 def test_setting_names_are_compared_with_further_options() -> None:
     with pytest.raises(ConfigError, match=r"'groupid'; did you mean 'group_id'\?$"):
-        check_setting_names(["client_id", "groupid"], ["group_id"])
+        check_setting_names(["client_id", "groupid"], "consumer", ["group_id"])
+
+
+def test_setting_of_the_other_role_is_refused() -> None:
+    check_setting_names(["linger_ms", "client_id"], "producer")
+    with pytest.raises(
+        ConfigError, match="'linger_ms': a consumer has nothing like it, only a pro"
+    ):
+        check_setting_names(["linger_ms"], "consumer")
+
+
+def test_clients_are_given_the_settings_of_their_role() -> None:
+    config = KafkaConfig("h:1", fetch_min_bytes=7, linger_ms=9)
+    for settings, linger, fetch in (
+        (config.librdkafka_settings, "linger.ms", "fetch.min.bytes"),
+        (config.aiokafka_settings, "linger_ms", "fetch_min_bytes"),
+    ):
+        assert linger not in settings("consumer")
+        assert fetch not in settings("producer")
+        assert str(settings("producer")[linger]) == "9"
+        assert str(settings("consumer")[fetch]) == "7"
 
 
 def test_number_that_librdkafka_would_cut_is_refused() -> None:
@@ -114,10 +134,14 @@ def test_every_setting_is_accepted_by_aiokafka() -> None:
 
     import aiokafka
 
-    known = inspect.signature(aiokafka.AIOKafkaConsumer).parameters
-    names = [s.aiokafka for s in config_module._SETTINGS.values() if s.aiokafka]
-    assert set(names) <= known.keys()
-    assert KafkaConfig("h:1").aiokafka_settings().keys() <= known.keys()
+    clients = {"consumer": aiokafka.AIOKafkaConsumer, "producer": aiokafka.AIOKafkaProducer}
+    for role, client in clients.items():
+        known = inspect.signature(client).parameters
+        settings = config_module._SETTINGS.values()
+        names = {s.aiokafka for s in settings if s.aiokafka and s.role == role}
+        assert names
+        assert names <= known.keys()
+        assert KafkaConfig("h:1").aiokafka_settings(role).keys() <= known.keys()
 
 
 def test_given_settings_replace_the_defaults_of_both_clients() -> None:

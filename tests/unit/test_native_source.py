@@ -256,7 +256,7 @@ def test_shared_client_does_not_let_idle_partitions_hold_up_a_busy_one(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], is_shared: bool, wanted: str | None
 ) -> None:
     made: list[dict[str, str]] = []
-    monkeypatch.setattr(librdkafka, "_load_native", lambda: SimpleNamespace(Consumer=made.append))
+    monkeypatch.setattr(librdkafka, "load_native", lambda: SimpleNamespace(Consumer=made.append))
 
     LibrdkafkaClient(KafkaConfig("localhost:9092", **given), is_shared=is_shared)
 

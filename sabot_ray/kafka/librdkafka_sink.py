@@ -1,0 +1,105 @@
+"""The native sink: rows become records in C++, and librdkafka writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sabot_ray.codecs.codec import Codec, Rejected
+from sabot_ray.codecs.dictionaries import plain_schema
+from sabot_ray.errors import KafkaError
+from sabot_ray.kafka.librdkafka import LibrdkafkaConnection, load_native
+from sabot_ray.kafka.outgoing import Outgoing
+from sabot_ray.kafka.sink import CLOSE_TIMEOUT_S, SLICE_S, Delivery, KafkaSink
+from sabot_ray.types import FailedRecord, WrittenRecords
+
+
+class LibrdkafkaSink(KafkaSink):
+    """Writes through librdkafka; see `PartitionSink` and `KafkaSink`."""
+
+    def _connect(self) -> None:
+        self._native = load_native()
+        settings = {
+            **self._spec.config.librdkafka_settings("producer"),
+            "compression.type": self._spec.compression,
+            # How long a topic that the brokers do not know counts as just created.
+            "topic.metadata.propagation.max.ms": "5000",
+        }
+        if isinstance(self._spec.layout.partitioner, str):
+            settings["partitioner"] = self._spec.layout.partitioner
+        self._producer = self._native.Producer(settings)
+        self._connection = LibrdkafkaConnection(self._spec.config, self._producer)
+
+    def _make_encoder(self, codec: Codec) -> Any:
+        return self._native.Encoder(codec)
+
+    def _send(self, outgoing: Outgoing, encoder: Any) -> Delivery:
+        values = outgoing.values
+        sender = self._native.RecordSender(
+            self._producer,
+            encoder,
+            self._topic_name,
+            values.cast(plain_schema(values.schema)),
+            outgoing.keys,
+            outgoing.headers,
+            outgoing.timestamps,
+            outgoing.partitions,
+            outgoing.topics,
+        )
+        delivery = _Delivery(sender)
+        self._check_rejected(delivery.rejected)
+        try:
+            while not sender.hand_over(SLICE_S):
+                self._look_after()
+        finally:
+            sender.stop()
+        self._look_after()
+        return delivery
+
+    def _look_after(self) -> None:
+        self._connection.forward_log()
+        self._connection.renew_token()
+        if self._is_closed:
+            raise KafkaError("the sink was closed meanwhile")
+        error: KafkaError | None = self._producer.fatal_error()
+        if error is not None:
+            raise error
+
+    def _flush(self, timeout_s: float) -> bool:
+        is_done: bool = self._producer.flush(timeout_s)
+        self._connection.forward_log()
+        return is_done
+
+    def _last_words(self) -> str:
+        errors: list[KafkaError] = self._producer.client_errors()
+        return f" (the client's last error: {errors[-1].message})" if errors else ""
+
+    def _disconnect(self) -> None:
+        self._producer.close(CLOSE_TIMEOUT_S)
+
+
+class _Delivery:
+    """See `Delivery`."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self.rejected: Sequence[Rejected] = [Rejected(*row) for row in sender.rejected()]
+
+    def is_settled(self) -> bool:
+        """See `Delivery.is_settled`."""
+        return not self._sender.outstanding()
+
+    def wait(self, timeout_s: float) -> bool:
+        """See `Delivery.wait`."""
+        is_settled: bool = self._sender.wait(timeout_s)
+        return is_settled
+
+    def failures(self) -> list[FailedRecord]:
+        """See `Delivery.failures`."""
+        failures: list[FailedRecord] = self._sender.failures()
+        return failures
+
+    def written(self) -> list[WrittenRecords]:
+        """See `Delivery.written`."""
+        written: list[WrittenRecords] = self._sender.written()
+        return written
