@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import ray
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from sabot_ray.runtime.run import StreamRun
 from sabot_ray.stream import Stream
-from sabot_ray.testing import EmbeddedKafka
+from sabot_ray.testing import EmbeddedKafka, Record
 
 TOPIC = "transactions"
 THRESHOLD = 1000.0
@@ -34,7 +35,9 @@ def run_demo(console: Console, *, records: int, partitions: int, use_cpp: bool) 
         use_cpp: Whether to prefer the native backend.
     """
     with EmbeddedKafka(partitions=partitions) as kafka:
-        kafka.produce(TOPIC, _transactions(records))
+        # Spread here: the client's partitioner keeps to one partition for a while.
+        values = map(orjson.dumps, _transactions(records))
+        kafka.produce(TOPIC, (Record(v, partition=n % partitions) for n, v in enumerate(values)))
         console.print(
             f"Embedded Kafka at {kafka.bootstrap_servers}: {records:,} JSON records, "
             f"{partitions} partitions.",
@@ -131,6 +134,6 @@ def _summary(
             f"{part.position:,}",
             f"{part.rows:,}",
             f"{counts[part.partition]:,}",
-            f"{part.committed_offset:,}",
+            "" if part.committed_offset is None else f"{part.committed_offset:,}",
         )
     return shown
