@@ -137,10 +137,14 @@ def check_value_schema(schema: pa.Schema | Mapping[str, pa.DataType | str]) -> p
 def writable_schema(schema: pa.Schema) -> pa.Schema:
     """Return the schema with types that can be read back, where there is one for the same values.
 
-    Large and view types become the plain ones, half floats float32, columns of nulls strings;
-    others stay as they are.
+    Large and view types become the plain ones, half floats float32, dictionaries their values,
+    columns of nulls strings, and every field may be null; others stay as they are.
     """
-    return pa.schema([field.with_type(_writable_type(field.type)) for field in schema])
+    return pa.schema([_writable_field(field) for field in schema])
+
+
+def _writable_field(field: pa.Field[Any]) -> pa.Field[Any]:
+    return field.with_type(_writable_type(field.type)).with_nullable(True)
 
 
 def _writable_type(given: Any) -> Any:
@@ -148,15 +152,13 @@ def _writable_type(given: Any) -> Any:
         if is_one(given):
             return plain
     if pa.types.is_dictionary(given):
-        return pa.dictionary(
-            given.index_type, _writable_type(given.value_type), ordered=given.ordered
-        )
+        return _writable_type(given.value_type)
     if pa.types.is_struct(given):
-        fields = [given.field(index) for index in range(given.num_fields)]
-        return pa.struct([field.with_type(_writable_type(field.type)) for field in fields])
+        return pa.struct([_writable_field(given.field(n)) for n in range(given.num_fields)])
+    if pa.types.is_map(given):
+        return pa.map_(_writable_type(given.key_type), _writable_type(given.item_type))
     if any(is_list(given) for is_list in _LISTS):
-        item = given.value_field
-        return pa.list_(item.with_type(_writable_type(item.type)))
+        return pa.list_(_writable_field(given.value_field))
     return given
 
 

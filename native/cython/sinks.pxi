@@ -16,16 +16,16 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         int64_t last_offset
     cppclass CppDelivery "sabot::Delivery":
         int64_t outstanding()
-        cbool Wait(milliseconds)
-        vector[CppFailedRecord] failures()
-        vector[CppWrittenRecords] written()
+        cbool Wait(milliseconds) except +
+        vector[CppFailedRecord] failures() except +
+        vector[CppWrittenRecords] written() except +
     cppclass CppProducer "sabot::Producer":
         @staticmethod
         Result[shared_ptr[CppProducer]] Make(
-            const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&)
-        cbool Flush(milliseconds)
+            const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&) except +
+        cbool Flush(milliseconds) except +
         Status FatalError()
-        void Close(milliseconds)
+        void Close(milliseconds) except +
 
 
 cdef extern from "record_sender.h" namespace "sabot" nogil:
@@ -43,7 +43,7 @@ cdef extern from "record_sender.h" namespace "sabot" nogil:
         CppRecordSender(const RecordColumns&, string, CppEncoder*) except +
         const vector[RejectedRow]& rejected()
         const shared_ptr[CppDelivery]& delivery()
-        cbool HandOver(CppProducer*, milliseconds)
+        cbool HandOver(CppProducer*, milliseconds) except +
         void Stop(CppProducer*)
 
 

@@ -308,6 +308,48 @@ TEST(ClosedProducerTellsThatItHasGivenUp) {
   EXPECT_EQ(sender.delivery()->failures().size(), size_t{5});
 }
 
+TEST(WhatAClosedProducerWasNotToldOfIsAFailure) {
+  const auto producer = Connect("127.0.0.1:9");
+  const Rows rows(5);
+  JsonEncoder encoder = MakeNumberEncoder();
+  RecordSender sender({.values = &rows.batch()}, "t", &encoder);
+  EXPECT(sender.HandOver(producer.get(), kLong));
+  producer->Close(milliseconds(0));
+  EXPECT_EQ(sender.delivery()->outstanding(), 0);
+  EXPECT(!sender.delivery()->failures().empty());
+}
+
+TEST(RowWithHeadersForAPartitionThatDoesNotExistIsToldOnce) {
+  const MockCluster cluster(TheApi());
+  cluster.CreateTopic("t", 1);
+  const auto producer = Connect(cluster.bootstrap_servers());
+  const Rows rows(1);
+  const int32_t number = 7;
+  TestArray partitions(1);
+  partitions.Add(static_cast<const void*>(nullptr));
+  partitions.Add(&number);
+  const int32_t ends[] = {0, 1};
+  TestArray texts(1);
+  texts.Add(static_cast<const void*>(nullptr));
+  texts.Add(ends);
+  texts.Add("x");
+  TestArray entries(1);
+  entries.Add(static_cast<const void*>(nullptr));
+  entries.Add(&texts);
+  entries.Add(&texts);
+  TestArray headers(1);
+  headers.Add(static_cast<const void*>(nullptr));
+  headers.Add(ends);
+  headers.Add(&entries);
+  // Once for the client to learn of the topic: then it refuses at once.
+  for (int i = 0; i < 2; ++i) {
+    const auto delivery = SendAll(
+        {.values = &rows.batch(), .headers = &headers.array, .partitions = &partitions.array},
+        producer.get());
+    EXPECT_EQ(delivery->failures().size(), size_t{1});
+  }
+}
+
 TEST(SenderThatStopsHalfwayLeavesTheDeliveryToWhatItHandedOver) {
   const MockCluster cluster(TheApi());
   cluster.CreateTopic("t", 1);

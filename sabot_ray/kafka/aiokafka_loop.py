@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from sabot_ray.errors import BrokerUnavailable
@@ -36,10 +36,7 @@ class EventLoopThread:
         Raises:
             BrokerUnavailable: It did not finish in time, or the loop is closed.
         """
-        if self._closed.locked():
-            coroutine.close()
-            raise BrokerUnavailable("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.start(coroutine)
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -49,6 +46,17 @@ class EventLoopThread:
             raise BrokerUnavailable(f"no answer within {timeout_s:g} s", retriable=True) from None
         except CancelledError:
             raise BrokerUnavailable("the client was closed meanwhile") from None
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the loop, and return at once.
+
+        Raises:
+            BrokerUnavailable: The loop is closed.
+        """
+        if self._closed.locked():
+            coroutine.close()
+            raise BrokerUnavailable("the client is closed")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call a function in the loop; nothing happens if the loop is closed."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import inspect
+import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,12 +20,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import KafkaTimeoutError
 
 from sabot_ray.codecs.codec import Codec, Encoder, Rejected
-from sabot_ray.errors import (
-    BrokerUnavailable,
-    ConfigError,
-    KafkaError,
-    UnknownTopicOrPartition,
-)
+from sabot_ray.errors import ConfigError, KafkaError, UnknownTopicOrPartition
 from sabot_ray.kafka.aiokafka_brokers import security_arguments
 from sabot_ray.kafka.aiokafka_errors import kafka_error
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
@@ -34,6 +32,8 @@ from sabot_ray.types import FailedRecord, WrittenRecords
 
 #: How long a record may wait to be written, where the config does not say. In milliseconds.
 _DELIVERY_TIMEOUT_MS: Final = 120_000
+#: How long a topic that does not exist counts as such, in seconds.
+_UNKNOWN_TOPIC_S: Final = 5.0
 #: How many records may be under way before the sender has to wait...
 _MOST_OUTSTANDING: Final = 50_000
 #: ...and how many go to the event loop together: it shall not be busy for long.
@@ -41,32 +41,28 @@ _HANDED_OVER: Final = 500
 
 
 class AiokafkaSink(KafkaSink):
-    """Writes through aiokafka; see `PartitionSink` and `KafkaSink`."""
+    """Writes through aiokafka; see `PartitionSink` and `KafkaSink`.
+
+    aiokafka goes on trying while a partition has a leader, however long: ``delivery_timeout_ms``
+    limits how long it may have none.
+    """
 
     def _connect(self) -> None:
         config = self._spec.config
         config.check_aiokafka()
-        # Before the thread starts: it may be refused.
-        security = security_arguments(config)
-        known = inspect.signature(AIOKafkaProducer).parameters
-        settings: dict[str, Any] = {
-            name: value
-            for name, value in {**config.aiokafka_settings("producer"), **security}.items()
-            if name in known
-        }
-        compression = self._spec.compression
-        settings["compression_type"] = None if compression == "none" else compression
-        name = self._spec.layout.partitioner
-        settings["partitioner"] = partitioner(name if isinstance(name, str) else "murmur2_random")
-        settings["value_serializer"] = _serialize
         self._delivery_timeout_s = config.get("delivery.timeout.ms", _DELIVERY_TIMEOUT_MS) / 1000
         self._outstanding = threading.Semaphore(_MOST_OUTSTANDING)
-        # Belongs to the loop.
+        # These three belong to the loop.
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._loop = EventLoopThread()
+        self._unknown_topics: dict[str, tuple[float, Exception]] = {}
         self._producer: AIOKafkaProducer | None = None
+        # Set where a broker has refused a record: see `_restart`.
+        self._must_restart = False
+        # Before the thread starts: it may be refused.
+        security = security_arguments(config)
+        self._loop = EventLoopThread()
         try:
-            self._producer = self._loop.run(self._start(settings), timeout_s=METADATA_TIMEOUT_S)
+            self._loop.run(self._start(security), timeout_s=METADATA_TIMEOUT_S)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"aiokafka refuses the settings: {error}") from None
         except AiokafkaError as error:
@@ -75,8 +71,17 @@ class AiokafkaSink(KafkaSink):
             if self._producer is None:
                 self._loop.close()
 
-    async def _start(self, settings: dict[str, Any]) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(**settings)
+    async def _start(self, security: dict[str, Any]) -> None:
+        known = inspect.signature(AIOKafkaProducer).parameters
+        given = {**self._spec.config.aiokafka_settings("producer"), **security}
+        name = self._spec.layout.partitioner
+        compression = self._spec.compression
+        producer = AIOKafkaProducer(
+            **{key: value for key, value in given.items() if key in known},
+            compression_type=None if compression == "none" else compression,
+            partitioner=partitioner(name if isinstance(name, str) else "murmur2_random"),
+            value_serializer=_serialize,
+        )
         # Else a partition without a leader fails its records after request_timeout_ms.
         producer._message_accumulator._batch_ttl = self._delivery_timeout_s
         try:
@@ -84,57 +89,105 @@ class AiokafkaSink(KafkaSink):
         except BaseException:
             await producer.stop()
             raise
-        return producer
+        self._producer = producer
+
+    async def _restart(self, security: dict[str, Any]) -> None:
+        """Go on with a new producer: the old one's sequence numbers have a gap.
+
+        aiokafka counts a refused batch among those that were written, and the broker takes no later
+        one of the partition.
+        """
+        assert self._producer is not None
+        if self._under_way:
+            await asyncio.wait(tuple(self._under_way))
+        await self._producer.stop()
+        self._must_restart = False
+        await self._start(security)
 
     def _make_encoder(self, codec: Codec) -> Encoder:
         return codec.encoder()
 
-    def _send(self, outgoing: Outgoing, encoder: Encoder) -> Delivery:
+    def _encode(self, outgoing: Outgoing, encoder: Encoder) -> Delivery:
         encoded = encoder.encode(outgoing.values)
-        self._check_rejected(encoded.rejected)
-        delivery = _Delivery(encoded.rejected, self._outstanding)
+        records = _records(outgoing, encoded.values, self._topic_name)
+        return _Delivery(encoded.rejected, records, self._outstanding)
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        assert isinstance(delivery, _Delivery)
+        delivery.begin()
         try:
-            chunk = []
-            for record in _records(outgoing, encoded.values, self._topic_name):
+            while chunk := list(itertools.islice(delivery.records, _HANDED_OVER)):
+                self._hand_over_chunk(chunk, delivery)
+        finally:
+            delivery.settle()
+
+    def _hand_over_chunk(self, chunk: list[_Record], delivery: _Delivery) -> None:
+        taken = 0
+        try:
+            for _ in chunk:
                 while not self._outstanding.acquire(timeout=SLICE_S):
                     self._check_open()
                 delivery.begin()
-                chunk.append(record)
-                if len(chunk) == _HANDED_OVER:
-                    self._hand_over(chunk, delivery)
-                    chunk = []
-            self._hand_over(chunk, delivery)
-        finally:
-            delivery.settle()
-        return delivery
+                taken += 1
+            if self._must_restart:
+                self._run(self._restart(security_arguments(self._spec.config)))
+            sending = self._send_all(chunk, delivery)
+        except BaseException as error:
+            for row, topic, arguments in chunk[:taken]:
+                delivery.fail(row, topic, arguments["partition"], error)
+            raise
+        # It accounts for every record, however it ends.
+        self._run(sending)
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise KafkaError("the sink was closed meanwhile")
-
-    def _hand_over(self, records: list[_Record], delivery: _Delivery) -> None:
-        self._check_open()
-        self._loop.run(self._send_all(records, delivery))
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run it in the loop, until it is done or the sink closed."""
+        running = self._loop.start(coroutine)
+        while not concurrent.futures.wait([running], timeout=SLICE_S).done:
+            if self._is_closed:
+                running.cancel()
+                self._check_open()
+        running.result()
 
     async def _send_all(self, records: list[_Record], delivery: _Delivery) -> None:
-        assert self._producer is not None
-        for row, topic, arguments in records:
-            try:
-                future = await self._send_one(topic, arguments)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the record is not written
-                delivery.fail(row, topic, arguments["partition"], error)
-            else:
-                self._under_way.add(future)
-                future.add_done_callback(self._under_way.discard)
-                future.add_done_callback(functools.partial(delivery.take_up, row, topic))
+        left = deque(records)
+        try:
+            while left:
+                row, topic, arguments = left[0]
+                partition = arguments["partition"]
+                try:
+                    future = await self._send_one(topic, arguments)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is not written
+                    delivery.fail(row, topic, partition, error)
+                else:
+                    self._under_way.add(future)
+                    future.add_done_callback(self._under_way.discard)
+                    future.add_done_callback(self._note_refusal)
+                    future.add_done_callback(
+                        functools.partial(delivery.take_up, row, topic, partition)
+                    )
+                left.popleft()
+        finally:
+            for row, topic, arguments in left:
+                delivery.fail(row, topic, arguments["partition"], KafkaError("given up"))
+
+    def _note_refusal(self, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            self._must_restart = True
 
     async def _send_one(self, topic: str, arguments: dict[str, Any]) -> asyncio.Future[Any]:
         assert self._producer is not None
-        partition = arguments["partition"]
-        if partition is not None:
+        unknown_until, error = self._unknown_topics.get(topic, (0.0, None))
+        if error is not None and time.monotonic() < unknown_until:
+            raise error
+        try:
             known = await self._producer.partitions_for(topic)
-            if partition not in known:
-                raise UnknownTopicOrPartition(f"topic '{topic}' has no partition {partition}")
+        except AiokafkaError as reason:
+            # aiokafka would take its whole time-out for each record.
+            self._unknown_topics[topic] = time.monotonic() + _UNKNOWN_TOPIC_S, reason
+            raise
+        partition = arguments["partition"]
+        if partition is not None and partition not in known:
+            raise UnknownTopicOrPartition(f"topic '{topic}' has no partition {partition}")
         deadline = time.monotonic() + self._delivery_timeout_s
         while True:
             try:
@@ -146,20 +199,12 @@ class AiokafkaSink(KafkaSink):
                     raise
 
     def _flush(self, timeout_s: float) -> bool:
-        assert self._producer is not None
-        if not self._pending:
-            return True
-        try:
-            self._loop.run(self._producer.flush(), timeout_s=timeout_s)
-        except BrokerUnavailable:
-            return False
-        # The last ones may still be on their way to their deliveries.
-        return all(delivery.wait(SLICE_S) for delivery in self._pending)
+        deadline = time.monotonic() + timeout_s
+        return all(d.wait(max(deadline - time.monotonic(), 0.0)) for d in tuple(self._pending))
 
     def _disconnect(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            self._loop.run(self._stop(producer))
+        if self._producer is not None:
+            self._loop.run(self._stop(self._producer))
         self._loop.close()
 
     async def _stop(self, producer: AIOKafkaProducer) -> None:
@@ -238,21 +283,24 @@ class _Delivery:
 
     Args:
         rejected: The rows that could not be encoded.
-        outstanding: Released for each record whose fate is known.
+        records: The others.
+        room: Released for each record whose fate is known.
     """
 
-    def __init__(self, rejected: Sequence[Rejected], outstanding: threading.Semaphore) -> None:
+    def __init__(
+        self, rejected: Sequence[Rejected], records: Iterator[_Record], room: threading.Semaphore
+    ) -> None:
         self.rejected = rejected
-        self._room = outstanding
+        self.records = records
+        self._room = room
         self._lock = threading.Lock()
-        # The batch itself counts until all of it is handed over.
-        self._outstanding = 1
+        self._outstanding = 0
         self._settled = threading.Event()
         self._failures: list[FailedRecord] = []
         self._written: dict[tuple[str, int], WrittenRecords] = {}
 
     def begin(self) -> None:
-        """Count a record."""
+        """Count a record, or the batch, which counts until all of it is handed over."""
         with self._lock:
             self._outstanding += 1
 
@@ -264,14 +312,16 @@ class _Delivery:
         if is_last:
             self._settled.set()
 
-    def take_up(self, row: int, topic: str, done: asyncio.Future[Any]) -> None:
+    def take_up(
+        self, row: int, topic: str, partition: int | None, done: asyncio.Future[Any]
+    ) -> None:
         """Note what has become of a record."""
         if done.cancelled():
-            self.fail(row, topic, None, KafkaError("given up: the sink was closed"))
+            self.fail(row, topic, partition, KafkaError("given up: the sink was closed"))
             return
         error = done.exception()
         if error is not None:
-            self.fail(row, topic, None, error)
+            self.fail(row, topic, partition, error)
             return
         found = done.result()
         place = topic, found.partition

@@ -290,6 +290,8 @@ _LIBRDKAFKA_DEFAULTS_OF: Final[dict[Role, dict[str, str]]] = {
         # As Java's client does.
         "delivery.timeout.ms": "120000",
         "linger.ms": "5",
+        # So that new partitions are known before a partitioner that is a function chooses them.
+        "topic.metadata.refresh.interval.ms": "30000",
         # How much waits for the brokers before the sender has to.
         "queue.buffering.max.messages": "500000",
         "queue.buffering.max.kbytes": "65536",
@@ -311,6 +313,7 @@ _AIOKAFKA_DEFAULTS_OF: Final[dict[Role, dict[str, Any]]] = {
         "enable_idempotence": True,
         "acks": "all",
         "linger_ms": 5,
+        "metadata_max_age_ms": 30_000,
         # One batch is under way to a broker at a time: it should be worth it.
         "max_batch_size": 1 << 17,
     },

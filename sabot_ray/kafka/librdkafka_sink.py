@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sabot_ray.codecs.codec import Codec, Rejected
 from sabot_ray.codecs.dictionaries import plain_schema
@@ -12,6 +12,9 @@ from sabot_ray.kafka.librdkafka import LibrdkafkaConnection, load_native
 from sabot_ray.kafka.outgoing import Outgoing
 from sabot_ray.kafka.sink import CLOSE_TIMEOUT_S, SLICE_S, Delivery, KafkaSink
 from sabot_ray.types import FailedRecord, WrittenRecords
+
+#: librdkafka's default of ``message.max.bytes``.
+_LARGEST_RECORD: Final = 1_000_000
 
 
 class LibrdkafkaSink(KafkaSink):
@@ -25,6 +28,10 @@ class LibrdkafkaSink(KafkaSink):
             # How long a topic that the brokers do not know counts as just created.
             "topic.metadata.propagation.max.ms": "5000",
         }
+        # Else a record that may be written would wait for room for ever.
+        largest = int(settings.get("message.max.bytes", _LARGEST_RECORD))
+        room = max(int(settings["queue.buffering.max.kbytes"]), largest // 1024 + 1)
+        settings["queue.buffering.max.kbytes"] = str(room)
         if isinstance(self._spec.layout.partitioner, str):
             settings["partitioner"] = self._spec.layout.partitioner
         self._producer = self._native.Producer(settings)
@@ -33,7 +40,7 @@ class LibrdkafkaSink(KafkaSink):
     def _make_encoder(self, codec: Codec) -> Any:
         return self._native.Encoder(codec)
 
-    def _send(self, outgoing: Outgoing, encoder: Any) -> Delivery:
+    def _encode(self, outgoing: Outgoing, encoder: Any) -> Delivery:
         values = outgoing.values
         sender = self._native.RecordSender(
             self._producer,
@@ -46,24 +53,22 @@ class LibrdkafkaSink(KafkaSink):
             outgoing.partitions,
             outgoing.topics,
         )
-        delivery = _Delivery(sender)
-        self._check_rejected(delivery.rejected)
-        try:
-            while not sender.hand_over(SLICE_S):
-                self._look_after()
-        finally:
-            sender.stop()
-        self._look_after()
-        return delivery
+        return _Delivery(sender)
 
-    def _look_after(self) -> None:
-        self._connection.forward_log()
-        self._connection.renew_token()
-        if self._is_closed:
-            raise KafkaError("the sink was closed meanwhile")
-        error: KafkaError | None = self._producer.fatal_error()
-        if error is not None:
-            raise error
+    def _hand_over(self, delivery: Delivery) -> None:
+        assert isinstance(delivery, _Delivery)
+        try:
+            while True:
+                self._connection.forward_log()
+                self._connection.renew_token()
+                error: KafkaError | None = self._producer.fatal_error()
+                if error is not None:
+                    raise error
+                if delivery.sender.hand_over(SLICE_S):
+                    return
+                self._check_open()
+        finally:
+            delivery.sender.stop()
 
     def _flush(self, timeout_s: float) -> bool:
         is_done: bool = self._producer.flush(timeout_s)
@@ -72,7 +77,7 @@ class LibrdkafkaSink(KafkaSink):
 
     def _last_words(self) -> str:
         errors: list[KafkaError] = self._producer.client_errors()
-        return f" (the client's last error: {errors[-1].message})" if errors else ""
+        return f"the client's last error: {errors[-1].message}" if errors else ""
 
     def _disconnect(self) -> None:
         self._producer.close(CLOSE_TIMEOUT_S)
@@ -82,24 +87,24 @@ class _Delivery:
     """See `Delivery`."""
 
     def __init__(self, sender: Any) -> None:
-        self._sender = sender
+        self.sender = sender
         self.rejected: Sequence[Rejected] = [Rejected(*row) for row in sender.rejected()]
 
     def is_settled(self) -> bool:
         """See `Delivery.is_settled`."""
-        return not self._sender.outstanding()
+        return not self.sender.outstanding()
 
     def wait(self, timeout_s: float) -> bool:
         """See `Delivery.wait`."""
-        is_settled: bool = self._sender.wait(timeout_s)
+        is_settled: bool = self.sender.wait(timeout_s)
         return is_settled
 
     def failures(self) -> list[FailedRecord]:
         """See `Delivery.failures`."""
-        failures: list[FailedRecord] = self._sender.failures()
+        failures: list[FailedRecord] = self.sender.failures()
         return failures
 
     def written(self) -> list[WrittenRecords]:
         """See `Delivery.written`."""
-        written: list[WrittenRecords] = self._sender.written()
+        written: list[WrittenRecords] = self.sender.written()
         return written

@@ -51,17 +51,14 @@ class Outgoing:
     partitions: pa.Array[Any] | None = None
     topics: pa.Array[Any] | None = None
 
-    def cast(self, columns: pa.Schema) -> Outgoing:
-        """Return the same with values of these names and types.
-
-        Raises:
-            ConfigError: A value has no such type.
-        """
-        try:
-            values = self.values.rename_columns(columns.names).cast(columns)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ConfigError(f"codec_type: the values do not fit its columns: {error}") from None
+    def of_bytes(self) -> Outgoing:
+        """Return the same with the one column of values as bytes: the encoder checks text."""
+        values = pa.record_batch([_bytes(self.values.column(0), "columns")], names=["value"])
         return replace(self, values=values)
+
+    def cast(self, columns: pa.Schema) -> Outgoing:
+        """Return the same with values of these types, which hold the same values."""
+        return replace(self, values=self.values.cast(columns))
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ class _Columns:
             computed = evaluate({what: column}, self._batch).column(0)
         except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
             raise ConfigError(f"{what}: {describe(column)}: {error}") from None
-        return pa.concat_arrays(computed.chunks) if computed.num_chunks != 1 else computed.chunk(0)
+        return pa.concat_arrays([pa.array([], computed.type), *computed.chunks])
 
 
 def is_text(given: Any) -> bool:
@@ -216,6 +213,9 @@ def _headers(array: Any, topic: str) -> Any:
     if array is None:
         return None
     if isinstance(array, pa.MapArray):
+        if array.offset:
+            # The next step takes no slice.
+            array = array.take(pa.array(range(len(array)), pa.int64()))
         # The same buffers, read as lists of structs.
         entries = pa.StructArray.from_arrays([array.keys, array.items], names=["key", "value"])
         array = pa.ListArray.from_arrays(array.offsets, entries, mask=array.is_null())
@@ -225,30 +225,35 @@ def _headers(array: Any, topic: str) -> Any:
         raise ConfigError(
             f"headers: expected {_HEADERS} or map<string, binary>, found {array.type}"
         ) from None
-    names = array.values.field("key")
+    # Both flattens leave out what slices and nulls hide; a header that is null has a null name.
+    names = array.flatten().flatten()[0]
     if names.null_count or pc.any(pc.match_substring(names, "\0")).as_py():
-        row = _first(lambda names: None in names or any("\0" in n for n in names), array)
+        rows = enumerate(array.to_pylist())
+        row = next(row for row, given in rows if any(map(_has_no_name, given or ())))
         raise EncodeError.at(topic, row, "headers", "a name that is null or has a NUL in it")
     return array
 
 
-def _first(is_bad: Callable[[list[Any]], bool], headers: Any) -> int:
-    rows = enumerate(headers.to_pylist())
-    return next(row for row, given in rows if given and is_bad([header["key"] for header in given]))
+def _has_no_name(header: Any) -> bool:
+    return header is None or header["key"] is None or "\0" in header["key"]
 
 
 def _timestamps(array: Any, topic: str) -> Any:
     if array is None:
         return None
-    if pa.types.is_timestamp(array.type):
-        array = pc.floor_temporal(array, unit="millisecond") if array.type.unit != "s" else array
-        array = array.cast(pa.timestamp("ms", array.type.tz), safe=False).cast(pa.int64())
-    elif pa.types.is_integer(array.type) or pa.types.is_null(array.type):
-        array = array.cast(pa.int64())
-    else:
+    is_timestamp = pa.types.is_timestamp(array.type)
+    if not (is_timestamp or pa.types.is_integer(array.type) or pa.types.is_null(array.type)):
         raise ConfigError(
             f"timestamp: expected timestamps, or integers (milliseconds), found {array.type}"
         )
+    try:
+        if is_timestamp:
+            # Finer ones lose what is below a millisecond.
+            is_finer = array.type.unit in ("us", "ns")
+            array = array.cast(pa.timestamp("ms", array.type.tz), safe=not is_finer)
+        array = array.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"timestamp: {error}") from None
     # Clients take 0 for now, and brokers refuse what is below.
     early = pc.less_equal(array, pa.scalar(0)).index(True).as_py()
     if early >= 0:
@@ -274,7 +279,8 @@ def _topics(array: Any) -> Any:
     assert array is not None
     topics = _bytes(array, "topic")
     assert topics is not None
-    missing = pc.equal(topics.fill_null(b""), pa.scalar(b"")).index(True).as_py()
-    if missing >= 0:
-        raise EncodeError.at("", missing, "topic", "there is none")
+    is_legal = pc.match_substring_regex(topics, r"^[a-zA-Z0-9._-]{1,249}$").fill_null(False)
+    illegal = is_legal.index(False).as_py()
+    if illegal >= 0:
+        raise EncodeError.at("", illegal, "topic", "no legal name of a topic")
     return topics.cast(pa.string())

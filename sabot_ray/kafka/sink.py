@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol, Self
 
 import pyarrow as pa
@@ -71,10 +73,11 @@ class SinkSpec:
             return JsonCodec(check_value_schema(writable_schema(schema)))
         codec = self.codec if isinstance(self.codec, Codec) else _TEXT_CODECS[self.codec]()
         if isinstance(codec, JsonCodec):
-            if codec.columns.names != schema.names:
+            # No cast that changes a value, or fails for one.
+            if writable_schema(codec.columns) != writable_schema(schema):
                 raise ConfigError(
-                    f"codec_type: the JsonCodec has the columns {codec.columns.names}, the batch "
-                    f"{schema.names}; pass columns="
+                    f"codec_type: the JsonCodec has the columns\n{codec.columns}\nthe batch has\n"
+                    f"{schema}\npass columns=, or cast them before"
                 )
             return codec
         if len(schema) != 1:
@@ -87,6 +90,19 @@ class SinkSpec:
                 f"{schema.types[0]}; write it as codec_type='json', or cast it before"
             )
         return codec
+
+    def check(self, schema: pa.Schema) -> None:
+        """Check that batches with these columns can be written.
+
+        Raises:
+            ConfigError: A column does not exist, or has a type that cannot serve.
+        """
+        layout = self.layout
+        if callable(layout.partitioner):
+            # It expects rows, and the topic's number of partitions.
+            layout = replace(layout, partitioner="murmur2_random")
+        nothing = pa.RecordBatch.from_pylist([], schema=schema)
+        self.codec_for(layout.outgoing(nothing, lambda: 1).values.schema)
 
 
 _TEXT_CODECS: Final[dict[str, type[BytesCodec | StringCodec]]] = {
@@ -121,13 +137,14 @@ class PartitionSink(Protocol):
     def send(self, batch: pa.RecordBatch) -> Delivery:
         """Encode a batch and hand its records to the client, which writes them by itself.
 
-        Waits while the client has as much under way as it may. Nothing is under way of a batch that
-        raises an error.
+        Waits while the client has as much under way as it may.
 
         Raises:
-            ConfigError: The batch lacks a column, or has one that cannot serve.
-            EncodeError: A row cannot be encoded, and the policy is ``"fail"``.
-            KafkaError: The client can write nothing any more; make another sink.
+            ConfigError: The batch lacks a column, or has one that cannot serve; nothing of it is
+                written.
+            EncodeError: A row cannot be encoded, and the policy is ``"fail"``; likewise.
+            KafkaError: The sink was closed, or the client can write nothing any more; some records
+                of the batch may have been written.
         """
 
     def send_batch(self, batch: pa.RecordBatch) -> None:
@@ -232,7 +249,12 @@ class KafkaSink(ABC):
     def _attach(self, spec: SinkSpec) -> None:
         self._spec = spec
         self._is_closed = False
-        self._encoders: dict[pa.Schema, tuple[Codec, Any]] = {}
+        self._is_free = False
+        # Held by whoever uses the client, so that `close` frees it behind them.
+        self._in_use = threading.Lock()
+        self._user: int | None = None
+        # By the serialised schema: two that differ in metadata only are equal.
+        self._encoders: dict[bytes, tuple[Codec, Any]] = {}
         self._pending: deque[Delivery] = deque()
         self._partition_count = (0, float("-inf"))
         self._connect()
@@ -253,8 +275,12 @@ class KafkaSink(ABC):
         """Return what `_send` takes for the codec."""
 
     @abstractmethod
-    def _send(self, outgoing: Outgoing, encoder: Any) -> Delivery:
-        """Encode, and hand over; see `send`."""
+    def _encode(self, outgoing: Outgoing, encoder: Any) -> Delivery:
+        """Encode a batch; nothing is handed over yet."""
+
+    @abstractmethod
+    def _hand_over(self, delivery: Delivery) -> None:
+        """Give what `_encode` returned to the client, waiting for room as long as it takes."""
 
     @abstractmethod
     def _disconnect(self) -> None:
@@ -267,17 +293,59 @@ class KafkaSink(ABC):
 
     def send(self, batch: pa.RecordBatch) -> Delivery:
         """See `PartitionSink.send`."""
-        if self._is_closed:
-            raise KafkaError("the sink is closed")
+        with self._using():
+            delivery = self._encoded(batch)
+            self._hand_over(delivery)
+            return delivery
+
+    def send_batch(self, batch: pa.RecordBatch) -> None:
+        """See `PartitionSink.send_batch`."""
+        self._take_up_settled()
+        with self._using():
+            delivery = self._encoded(batch)
+            # First, so that `flush` tells of it also where this is interrupted.
+            self._pending.append(delivery)
+            self._hand_over(delivery)
+
+    def _encoded(self, batch: pa.RecordBatch) -> Delivery:
+        self._check_open()
         outgoing = self._spec.layout.outgoing(batch, self._count_partitions)
         schema = outgoing.values.schema
-        if schema not in self._encoders:
+        key = schema.serialize().to_pybytes()
+        if key not in self._encoders:
             codec = self._spec.codec_for(schema)
-            self._encoders[schema] = codec, self._make_encoder(codec)
-        codec, encoder = self._encoders[schema]
-        if codec.columns != schema:
+            self._encoders[key] = codec, self._make_encoder(codec)
+        codec, encoder = self._encoders[key]
+        if not isinstance(codec, JsonCodec):
+            outgoing = outgoing.of_bytes()
+        elif codec.columns != schema:
             outgoing = outgoing.cast(codec.columns)
-        return self._send(outgoing, encoder)
+        delivery = self._encode(outgoing, encoder)
+        if delivery.rejected and self._spec.on_encode_error == "fail":
+            first = delivery.rejected[0]
+            raise EncodeError.at(self._topic_name, first.index, first.field, first.reason)
+        return delivery
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise KafkaError("the sink is closed")
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """Use the client for the length of a ``with`` block; who closes it meanwhile waits."""
+        with self._in_use:
+            self._user = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._user = None
+                if self._is_closed:
+                    self._free()
+
+    def _free(self) -> None:
+        was_free, self._is_free = self._is_free, True
+        if not was_free:
+            self._disconnect()
 
     def _count_partitions(self) -> int:
         """Return how many partitions the topic has; asked anew now and then, as it may grow."""
@@ -291,36 +359,30 @@ class KafkaSink(ABC):
             self._partition_count = count, time.monotonic()
         return count
 
-    def _check_rejected(self, rejected: Sequence[Rejected]) -> None:
-        if rejected and self._spec.on_encode_error == "fail":
-            first = rejected[0]
-            raise EncodeError.at(self._topic_name, first.index, first.field, first.reason)
-
-    def send_batch(self, batch: pa.RecordBatch) -> None:
-        """See `PartitionSink.send_batch`."""
-        self._take_up_settled()
-        self._pending.append(self.send(batch))
-
     def _take_up_settled(self) -> None:
         failures: list[FailedRecord] = []
         while self._pending and self._pending[0].is_settled():
-            failures += self._pending.popleft().failures()
+            failures += sorted(self._pending.popleft().failures(), key=lambda failed: failed.row)
         if failures:
             raise sink_error(failures)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """See `PartitionSink.flush`."""
         check_seconds("timeout_s", timeout_s, 0, 86_400)
-        if self._is_closed:
-            if self._pending:
-                raise SinkError("the sink was closed before its records were written: flush first")
-            return
-        is_done = self._flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        is_done = False
+        while not is_done and not self._is_closed:
+            with self._using():
+                left_s = deadline - time.monotonic()
+                is_done = not self._is_closed and self._flush(min(SLICE_S, max(left_s, 0.0)))
+            if time.monotonic() >= deadline:
+                break
         self._take_up_settled()
-        if not is_done and self._pending:
+        if self._pending:
+            reason = "the sink was closed" if self._is_closed else self._last_words()
             raise SinkError(
                 f"topic '{self._topic_name}': not all records were written within {timeout_s:g} s"
-                f"{self._last_words()}; they are still under way, and may be written later",
+                f"{f' ({reason})' if reason else ''}; they may be written later",
                 self._topic_name,
             )
 
@@ -329,14 +391,17 @@ class KafkaSink(ABC):
         """Write what waits; tell whether the fate of all is known in time."""
 
     def _last_words(self) -> str:
-        """Return what the connections said last, as the rest of a sentence."""
+        """Return what the connections said last."""
         return ""
 
     def close(self) -> None:
         """See `PartitionSink.close`."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._disconnect()
+        # First, so that whoever waits for room gives up.
+        self._is_closed = True
+        # A signal's handler interrupts a call of this thread, which frees the client at its end.
+        if self._user != threading.get_ident():
+            with self._in_use:
+                self._free()
 
     def shutdown(self) -> None:
         """See `PartitionSink.shutdown`."""
@@ -412,8 +477,8 @@ def checked_sink_spec(
 
 
 def sink_error(failures: Sequence[FailedRecord]) -> SinkError:
-    """Return the error of records that were not written."""
-    first = min(failures, key=lambda failed: failed.row)
+    """Return the error of records that were not written, the first of them first."""
+    first = failures[0]
     where = f"topic '{first.topic}'" + (
         f" partition {first.partition}" if first.partition >= 0 else ""
     )

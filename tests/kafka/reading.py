@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+import confluent_kafka
 import pyarrow as pa
 from confluent_kafka import TopicPartition
 
@@ -75,3 +76,50 @@ def delete_records(broker: KafkaBroker, topic: str, before: int = -1) -> None:
     """Delete the records before an offset, -1 for all: the low watermark moves there."""
     for deleted in broker.admin.delete_records([TopicPartition(topic, 0, before)]).values():
         deleted.result(10)
+
+
+class Found(NamedTuple):
+    """A record as a plain client reads it."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_ms: int
+
+
+def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
+    """Return the records of a topic, in the order of their partitions and offsets."""
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "group.id": "plain",
+            "enable.auto.commit": False,
+        }
+    )
+    found = []
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        for number in sorted(partitions):
+            place = TopicPartition(topic, number, 0)
+            _, high = consumer.get_watermark_offsets(place, timeout=10)
+            consumer.assign([place])
+            read = 0
+            deadline = time.monotonic() + 20
+            while read < high and time.monotonic() < deadline:
+                for message in consumer.consume(1000, timeout=0.5):
+                    assert message.error() is None
+                    read += 1
+                    found.append(
+                        Found(
+                            number,
+                            message.key(),
+                            message.value(),
+                            message.headers() or [],
+                            message.timestamp()[1],
+                        )
+                    )
+            assert read == high
+    finally:
+        consumer.close()
+    return found

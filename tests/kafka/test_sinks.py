@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import confluent_kafka
 import pyarrow as pa
@@ -28,7 +29,7 @@ from sabot_ray.kafka.source import Backend
 from sabot_ray.schema import METADATA_FIELDS
 from tests import servers
 from tests.conftest import MakeTopic, OpenSource
-from tests.kafka.reading import numbers_spec, read_to
+from tests.kafka.reading import numbers_spec, read_all, read_to
 from tests.servers import KafkaBroker
 
 ROWS = pa.RecordBatch.from_pylist(
@@ -38,16 +39,6 @@ ROWS = pa.RecordBatch.from_pylist(
 
 SINKS: dict[Backend, type[KafkaSink]] = {"native": LibrdkafkaSink, "aiokafka": AiokafkaSink}
 MakeSink = Callable[..., KafkaSink]
-
-
-class Found(NamedTuple):
-    """A record as a plain client reads it."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    timestamp_ms: int
 
 
 @pytest.fixture
@@ -62,43 +53,6 @@ def make_sink(broker: KafkaBroker, backend: Backend) -> Iterator[MakeSink]:
     yield make
     for sink in sinks:
         sink.close()
-
-
-def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
-    """Return the records of a topic, in the order of their partitions and offsets."""
-    consumer = confluent_kafka.Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap_servers,
-            "group.id": "plain",
-            "enable.auto.commit": False,
-        }
-    )
-    found = []
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        for number in sorted(partitions):
-            place = confluent_kafka.TopicPartition(topic, number, 0)
-            _, high = consumer.get_watermark_offsets(place, timeout=10)
-            consumer.assign([place])
-            read = 0
-            deadline = time.monotonic() + 20
-            while read < high and time.monotonic() < deadline:
-                for message in consumer.consume(1000, timeout=0.5):
-                    assert message.error() is None
-                    read += 1
-                    found.append(
-                        Found(
-                            number,
-                            message.key(),
-                            message.value(),
-                            message.headers() or [],
-                            message.timestamp()[1],
-                        )
-                    )
-            assert read == high
-    finally:
-        consumer.close()
-    return found
 
 
 def test_rows_become_json_records(broker: KafkaBroker, topic: str, make_sink: MakeSink) -> None:
@@ -338,10 +292,12 @@ def test_row_that_cannot_be_encoded_is_left_out_by_policy(
 
 
 def test_record_beyond_the_brokers_limit_is_an_error(
-    make_topic: MakeTopic, make_sink: MakeSink
+    broker: KafkaBroker, make_topic: MakeTopic, make_sink: MakeSink
 ) -> None:
     topic = make_topic(max_message_bytes=1000)
     sink = make_sink(topic, compression_type="none")
+    sink.send_batch(pa.record_batch({"t": ["x"]}))
+    sink.flush()
     sink.send_batch(pa.record_batch({"t": ["x" * 5000]}))
     with pytest.raises(
         SinkError, match=rf"topic '{topic}'.*row 0 was not written: (?i:.*large)"
@@ -349,8 +305,10 @@ def test_record_beyond_the_brokers_limit_is_an_error(
         sink.flush()
     assert (caught.value.topic, caught.value.records) == (topic, 1)
     # The sink goes on.
-    sink.send_batch(pa.record_batch({"t": ["x"]}))
-    sink.flush()
+    for _ in range(2):
+        sink.send_batch(pa.record_batch({"t": ["x"]}))
+        sink.flush()
+    assert len(read_all(broker, topic)) == 3
 
 
 def test_record_beyond_the_clients_limit_is_an_error(topic: str, make_sink: MakeSink) -> None:
@@ -374,10 +332,11 @@ def test_missing_topic_is_an_error_at_once(make_sink: MakeSink) -> None:
         make_sink("nowhere")
 
 
-def test_missing_topic_of_a_row_is_an_error(topic: str, make_sink: MakeSink) -> None:
+def test_missing_topic_of_rows_is_an_error_soon(topic: str, make_sink: MakeSink) -> None:
     sink = make_sink(pc.field("to"), columns=["n"])
-    sink.send_batch(pa.record_batch({"n": [0, 1], "to": [topic, "nowhere"]}))
-    with pytest.raises(SinkError, match=r"topic 'nowhere'.* row 1 was not written"):
+    batch = pa.record_batch({"n": range(50), "to": [topic] + ["nowhere"] * 49})
+    sink.send_batch(batch)
+    with pytest.raises(SinkError, match=r"topic 'nowhere'.* row 1 \(and 48 more\) was not written"):
         sink.flush()
 
 
@@ -488,6 +447,11 @@ def test_columns_that_cannot_serve_are_refused(
     ("options", "column", "message"),
     [
         ({"timestamp": "c"}, [1, 0], "row 1: field timestamp: not after 1970"),
+        (
+            {"headers": "c"},
+            pa.array([[], [None]], METADATA_FIELDS["_kafka_headers"].type),
+            "row 1: field headers",
+        ),
         ({"partition": "c"}, [1, -1], "row 1: field partition: -1 is no partition"),
         (
             {"headers": "c"},
@@ -502,6 +466,88 @@ def test_values_that_cannot_serve_are_errors_of_their_row(
     sink = make_sink(topic, columns=["n"], **options)
     with pytest.raises(EncodeError, match=message):
         sink.send_batch(pa.record_batch({"n": [1, 2], "c": column}))
+
+
+def test_slices_are_written_as_what_they_show(
+    broker: KafkaBroker, topic: str, make_sink: MakeSink
+) -> None:
+    batch = pa.record_batch(
+        {
+            "n": [0, 1, 2, None],
+            "k": pa.array(["a", "b", None, "d"]).dictionary_encode(),
+            "maps": pa.array(
+                [[("a\0", b"")], [("x", b"1")], None, [("y", None)]],
+                pa.map_(pa.string(), pa.binary()),
+            ),
+        }
+    )
+    sink = make_sink(topic, key=pc.field("k"), headers="maps", columns=["n"])
+    sink.send_batch(batch.slice(0, 0))
+    sink.send_batch(batch.slice(1))
+    sink.flush()
+    found = [(record.key, record.value, record.headers) for record in read_all(broker, topic)]
+    assert found == [
+        (b"b", b'{"n":1}', [("x", b"1")]),
+        (None, b'{"n":2}', []),
+        (b"d", None, [("y", None)]),
+    ]
+
+
+def test_timestamps_are_instants(broker: KafkaBroker, topic: str, make_sink: MakeSink) -> None:
+    # In Berlin this hour came twice.
+    hour_s = 1_761_440_400
+    berlin = pa.array([hour_s, hour_s + 3600], pa.timestamp("s", "Europe/Berlin"))
+    sink = make_sink(topic, timestamp="at", columns=["n"])
+    sink.send_batch(pa.record_batch({"n": [0, 1], "at": berlin}))
+    sink.flush()
+    times = [record.timestamp_ms for record in read_all(broker, topic)]
+    assert times == [hour_s * 1000, (hour_s + 3600) * 1000]
+
+
+def test_metadata_of_fields_is_not_mixed_up(
+    broker: KafkaBroker, topic: str, make_sink: MakeSink
+) -> None:
+    sink = make_sink(topic)
+    text = pa.field("t", pa.string(), metadata={"sabot_ray:json": "text"})
+    for field in (pa.field("t", pa.string()), text):
+        sink.send_batch(pa.record_batch([pa.array(["[1]"])], schema=pa.schema([field])))
+    sink.flush()
+    assert [r.value for r in read_all(broker, topic)] == [b'{"t":"[1]"}', b'{"t":[1]}']
+
+
+def test_text_that_is_none_is_left_out_by_policy(
+    broker: KafkaBroker, topic: str, make_sink: MakeSink
+) -> None:
+    sink = make_sink(topic, "string", error_handling_policy="skip")
+    delivery = sink.send(pa.record_batch({"b": [b"a", b"\xff", b"c"]}))
+    assert [(row.index, row.reason) for row in delivery.rejected] == [(1, "invalid UTF-8")]
+    assert delivery.wait(20.0)
+    assert [record.value for record in read_all(broker, topic)] == [b"a", b"c"]
+
+
+def test_record_larger_than_the_queue_is_written(topic: str, make_sink: MakeSink) -> None:
+    sink = make_sink(topic, queue_buffering_max_kbytes=1, compression_type="none")
+    sink.send_batch(pa.record_batch({"t": ["x" * 100_000] * 3}))
+    sink.flush()
+
+
+def test_close_from_another_thread_ends_a_sender_that_waits_for_room(backend: Backend) -> None:
+    with servers.running_broker() as broker:
+        broker.create_topic("t")
+        sink = SINKS[backend](broker.bootstrap_servers, "t", queue_buffering_max_messages=10)
+        sink.send_batch(ROWS)
+        sink.flush()
+        broker.freeze()
+        closing = threading.Timer(1.0, sink.close)
+        closing.start()
+        with pytest.raises(KafkaError, match="closed"):
+            # More than may be under way.
+            while True:
+                sink.send_batch(pa.record_batch({"n": range(20_000)}))
+        closing.join(10.0)
+        assert not closing.is_alive()
+        with pytest.raises(SinkError):
+            sink.flush(1.0)
 
 
 def test_column_that_json_cannot_hold_is_refused(topic: str, make_sink: MakeSink) -> None:

@@ -3,6 +3,7 @@
 
 namespace sabot::kafka_error {
 
+inline constexpr int kDestroyed = -197;         // _DESTROY
 inline constexpr int kTransport = -195;         // _TRANSPORT
 inline constexpr int kResolve = -193;           // _RESOLVE
 inline constexpr int kPartitionEof = -191;      // _PARTITION_EOF

@@ -61,6 +61,19 @@ void Delivery::NoteFailed(FailedRecord record) {
   failures_.push_back(std::move(record));
 }
 
+void Delivery::Abandon() {
+  const int64_t left = outstanding_;
+  const std::lock_guard lock(mutex_);
+  failures_.push_back({.row = -1,
+                       .topic = {},
+                       .partition = kAnyPartition,
+                       .code = kafka_error::kDestroyed,
+                       .reason = "the client was closed; of " + std::to_string(left) +
+                                 " records nobody knows whether they were written"});
+  outstanding_ = 0;
+  settled_.notify_all();
+}
+
 bool Delivery::Settle() {
   if (--outstanding_ > 0) {
     return false;
@@ -216,6 +229,10 @@ void Producer::Close(std::chrono::milliseconds timeout) {
   Flush(timeout);
   topics_.clear();
   Stop();
+  for (const auto& [id, delivery] : deliveries_) {
+    delivery->Abandon();
+  }
+  deliveries_.clear();
 }
 
 }  // namespace sabot

@@ -78,6 +78,8 @@ class Delivery {
 
   void NoteWritten(const rd_kafka_message_t& message, const char* topic);
   void NoteFailed(FailedRecord record);
+  // Nothing more will be told of its records.
+  void Abandon();
   // Takes one off; tells whether it was the last.
   bool Settle();
 
@@ -115,8 +117,9 @@ class Producer final : public Client {
   bool Flush(std::chrono::milliseconds timeout);
   // What stopped the client for good; Ok if nothing has.
   Status FatalError();
-  // Gives up what is outstanding, waits that long at most to be told so, and frees the client. No
-  // other call may be running, or come after.
+  // Gives up what is outstanding, waits that long at most to be told so, and frees the client. What
+  // nothing was told of by then is one failure of its delivery. No other call may be running, or
+  // come after.
   void Close(std::chrono::milliseconds timeout);
 
  private:
