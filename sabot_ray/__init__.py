@@ -29,6 +29,7 @@ from sabot_ray.kafka.config import KafkaConfig
 
 if _TYPE_CHECKING:
     from sabot_ray.runtime.branch import BatchRef
+    from sabot_ray.runtime.output import OutputStream
     from sabot_ray.runtime.run import StreamRun
     from sabot_ray.runtime.status import PartitionStatus, RunStatus
     from sabot_ray.stream import Stream
@@ -52,6 +53,7 @@ __all__ = [
     "KafkaConfig",
     "KafkaError",
     "OffsetOutOfRange",
+    "OutputStream",
     "PartitionStatus",
     "ReadIncomplete",
     "ReaderFailed",
@@ -67,6 +69,7 @@ __all__ = [
 #: line and the sources start without it.
 _WITH_RAY = {
     "BatchRef": "sabot_ray.runtime.branch",
+    "OutputStream": "sabot_ray.runtime.output",
     "PartitionStatus": "sabot_ray.runtime.status",
     "RunStatus": "sabot_ray.runtime.status",
     "Stream": "sabot_ray.stream",

@@ -28,6 +28,8 @@ from sabot_ray.kafka.options import (
     checked_text,
     checked_topics,
 )
+from sabot_ray.kafka.outgoing import Column, Partitioner
+from sabot_ray.kafka.sink import checked_sink_spec
 from sabot_ray.runtime.branch import BatchRef
 from sabot_ray.runtime.operators import (
     FilterExpression,
@@ -38,8 +40,9 @@ from sabot_ray.runtime.operators import (
     Select,
     WithColumns,
 )
+from sabot_ray.runtime.output import OutputStream
 from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, stream_schema
-from sabot_ray.runtime.reader import reader_options
+from sabot_ray.runtime.reader import SinkPlan, reader_options
 from sabot_ray.runtime.run import StreamRun, start_run
 from sabot_ray.schema import (
     KEY_COLUMN,
@@ -472,6 +475,98 @@ class Stream:
         _check_function("foreach", function)
         for batch in self:
             function(batch)
+
+    def to_kafka(
+        self,
+        bootstrap_servers: str | Sequence[str] | KafkaConfig,
+        topic: Column,
+        codec_type: str | Codec = "json",
+        codec_options: None = None,
+        compression_type: str = "lz4",
+        key_extractor: Callable[[dict[str, Any]], bytes | None] | None = None,
+        use_cpp: bool = True,
+        *,
+        key: Column | None = None,
+        headers: Column | None = None,
+        timestamp: Column | None = None,
+        partition: Column | None = None,
+        partitioner: str | Partitioner = "murmur2_random",
+        columns: Sequence[str] | None = None,
+        delivery: Literal["at_least_once"] = "at_least_once",
+        interval_s: float = 1.0,
+        wait: bool = True,
+        **kafka_settings: Any,
+    ) -> OutputStream:
+        """Run the stream, and write its batches to a topic; `docs/writing.md` has the whole.
+
+        The readers write: records do not pass the driver, which commits the offsets of what is
+        written to the stream's group. At least once: after a failure, records whose offsets were
+        not committed yet are written again.
+
+        Args:
+            bootstrap_servers: Where to write: ``"host:port"``, several, or a `KafkaConfig`.
+            topic: The topic, or an expression that gives each row's, ``pc.field("to")``.
+            codec_type: How values are encoded: ``"json"``, ``"string"``, ``"bytes"``, or a `Codec`.
+            codec_options: Not available yet.
+            compression_type: ``"none"``, ``"gzip"``, ``"snappy"``, ``"lz4"`` or ``"zstd"``.
+            key_extractor: A function that gives the key of a row as a dict: slow, in place of
+                ``key``.
+            use_cpp: Whether to write with the native backend where it loads; else with aiokafka.
+            key: Column or expression of strings or bytes; None: records have no keys.
+            headers: Column or expression of maps, or of lists as in ``_kafka_headers``.
+            timestamp: Column or expression of timestamps, or of integers in milliseconds.
+            partition: Column or expression of partition numbers.
+            partitioner: One of librdkafka's, by default Java's, or a function of a batch and the
+                number of partitions.
+            columns: The columns to encode; None: all but the stream's metadata columns.
+            delivery: Only ``"at_least_once"`` is available yet.
+            interval_s: How often offsets are committed, in seconds.
+            wait: Whether to return only when the source has ended; else it runs in the background.
+            kafka_settings: Settings of a Kafka producer, by name.
+
+        Returns:
+            The output, ended or running.
+
+        Raises:
+            ConfigError: An option cannot work, or the operators do not fit the schema.
+            KafkaError: The brokers cannot be reached, or refuse.
+            SinkError: A record was not written; what was written before is committed.
+            EncodeError: A row cannot be encoded.
+        """
+        if codec_options is not None:
+            raise ConfigError("codec_options: not available yet")
+        if delivery != "at_least_once":
+            raise ConfigError(f"delivery={delivery!r}: not available yet; 'at_least_once' is")
+        check_seconds("interval_s", interval_s, 0.001, 3600)
+        options = inspect.signature(self.to_kafka).parameters.keys() - {"kafka_settings"}
+        check_setting_names(kafka_settings, "producer", options)
+        if isinstance(bootstrap_servers, KafkaConfig):
+            config = bootstrap_servers.with_settings(**kafka_settings)
+        else:
+            config = KafkaConfig(bootstrap_servers, **kafka_settings)
+        config.check_travels()
+        backend = choose_backend(use_cpp=use_cpp)
+        report_backend(backend, config)
+        spec = checked_sink_spec(
+            config,
+            topic,
+            codec_type,
+            compression_type,
+            "fail",
+            key_extractor=key_extractor,
+            key=key,
+            headers=headers,
+            timestamp=timestamp,
+            partition=partition,
+            partitioner=partitioner,
+            columns=columns,
+        )
+        output = OutputStream(self._branches, SinkPlan(backend, spec), interval_s)
+        if wait:
+            output.run()
+        else:
+            output.start()
+        return output
 
     # Looking: these never commit and never join the group.
 

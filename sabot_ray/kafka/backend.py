@@ -1,13 +1,17 @@
-"""The choice of the backend, and the way to its sources."""
+"""The choice of the backend, and the way to its sources and sinks."""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from sabot_ray.errors import BackendUnavailable, ConfigError
 from sabot_ray.kafka import librdkafka
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import Backend, SourceClient
+
+if TYPE_CHECKING:
+    from sabot_ray.kafka.sink import PartitionSink, SinkSpec
 
 logger = logging.getLogger("sabot_ray.kafka")
 
@@ -82,3 +86,21 @@ def connect_source_client(
     from sabot_ray.kafka.aiokafka_source import AiokafkaClient
 
     return AiokafkaClient(config, prefetch_bytes=prefetch_bytes)
+
+
+def connect_sink(backend: Backend, spec: SinkSpec) -> PartitionSink:
+    """Return a sink of the backend.
+
+    Raises:
+        BackendUnavailable: It cannot be loaded on this machine.
+        ConfigError: The client refuses a setting.
+        KafkaError: The brokers cannot be reached or refuse, or the topic does not exist.
+    """
+    # Here, because a reader that writes nothing needs neither.
+    if backend == "native":
+        from sabot_ray.kafka.librdkafka_sink import LibrdkafkaSink
+
+        return LibrdkafkaSink.of_spec(spec)
+    from sabot_ray.kafka.aiokafka_sink import AiokafkaSink
+
+    return AiokafkaSink.of_spec(spec)

@@ -239,6 +239,14 @@ class Branch:
             self._auto_commit = False
             raise
 
+    def drain(self, timeout_s: float) -> None:
+        """Let readers that write finish what they have under way, and note what they wrote."""
+        if self._plan.reader.sink is None:
+            return
+        self.coordinator.drain(timeout_s)
+        while self.coordinator.has_routed:
+            self.next(0.0)
+
     def close(self) -> None:
         """Stop the readers and leave the group. Idempotent."""
         with contextlib.ExitStack() as closing:
@@ -327,8 +335,11 @@ class Branch:
         codecs = self._evolution.evolve(self._plan.codecs, met) if met is not None else None
         if codecs is None:
             return
-        operators, counts_only = self._plan.reader.operators, self._plan.reader.counts_only
-        reader = reader_plan(self.options, operators, codecs, counts_only=counts_only)
+        former = self._plan.reader
+        operators = former.operators
+        reader = reader_plan(
+            self.options, operators, codecs, counts_only=former.counts_only, sink=former.sink
+        )
         schema = output_schema(operators, codecs.source_schema(self.options.metadata))
         self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))

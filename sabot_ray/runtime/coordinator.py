@@ -35,6 +35,7 @@ from sabot_ray.runtime.reader import (
     ReaderPlan,
     read_inline,
 )
+from sabot_ray.runtime.writing_reader import WritingReader
 from sabot_ray.types import SourceStats, TopicPartition
 
 logger = logging.getLogger("sabot_ray.runtime")
@@ -237,7 +238,8 @@ class Coordinator:
             "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
         }
         self._actor_options = actor_options
-        self._actor_class = ray.remote(**actor_options)(Reader)
+        kind = Reader if plan.sink is None else WritingReader
+        self._actor_class = ray.remote(**actor_options)(kind)
         self._plan_ref = self._put(plan)
         # How many plans there were before this one.
         self._generation = 0
@@ -411,6 +413,28 @@ class Coordinator:
         progress.rows += info.rows
         progress.bytes += info.bytes
 
+    def drain(self, timeout_s: float) -> None:
+        """Let writing readers finish what they have under way, and read no more.
+
+        Args:
+            timeout_s: Longest time to wait. What they told is to be had by `next`, at once.
+        """
+        deadline = time.monotonic() + timeout_s
+        for reader in self._readers:
+            if reader.actor is None or reader.is_ended:
+                continue
+            assert reader.control is not None
+            reader.control.stop_reading.remote()
+            batch, answer = reader.actor.drain.options(
+                num_returns=2, concurrency_group="data"
+            ).remote(timeout_s)
+            self._note_call(reader, _Call(answer, batch))
+        while any(reader.calls for reader in self._readers) and time.monotonic() < deadline:
+            self._collect(min(_SLICE_S, max(deadline - time.monotonic(), 0.0)))
+        for reader in self._readers:
+            reader.calls.clear()
+            self._kill(reader)
+
     def close(self) -> None:
         """Stop the readers; batches that were not returned are dropped. Idempotent."""
         self._routed.clear()
@@ -441,8 +465,9 @@ class Coordinator:
         reader.actor = self._actor_class.remote()
         reader.control = _ControlGroup(reader.actor)
         reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
-        self._open(reader)
+        # First: a process that freezes while it opens has started, and is replaced.
         reader.started = reader.control.status.remote()
+        self._open(reader)
         reader.started_at = time.monotonic()
 
     def _open(self, reader: _ReaderHandle) -> None:
@@ -748,6 +773,7 @@ class _ControlGroup:
     def __init__(self, actor: Any) -> None:
         self.status = actor.status.options(concurrency_group="control")
         self.hold = actor.hold.options(concurrency_group="control")
+        self.stop_reading = actor.stop_reading.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
 
 

@@ -27,7 +27,7 @@ from sabot_ray.offsets import open_kafka_group
 from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
-from sabot_ray.runtime.reader import ReaderPlan
+from sabot_ray.runtime.reader import ReaderPlan, SinkPlan
 from sabot_ray.runtime.schemas import (
     Codecs,
     declared_codecs,
@@ -197,7 +197,11 @@ class _Look(NamedTuple):
 
 
 def prepare(
-    branches: Sequence[PlannedBranch], *, owns_group: bool, counts_only: bool = False
+    branches: Sequence[PlannedBranch],
+    *,
+    owns_group: bool,
+    counts_only: bool = False,
+    sink: SinkPlan | None = None,
 ) -> list[RunPlan]:
     """Ask the brokers for everything that has to be known before a reader starts.
 
@@ -205,6 +209,7 @@ def prepare(
         branches: What is read, and what is done with the batches of each.
         owns_group: Whether the run joins the groups and may commit.
         counts_only: Whether only row numbers are wanted.
+        sink: Where the readers write, if they do.
 
     Returns:
         A plan for each branch.
@@ -221,13 +226,20 @@ def prepare(
         looks = []
         for branch in branches:
             client = clients.enter_context(connected(branch.options.config))
-            looks.append(_look(branch, client, counts_only=counts_only))
-        _check_alike(
-            branches, [_schema_of(s, look) for s, look in zip(branches, looks, strict=True)]
-        )
+            looks.append(_look(branch, client, counts_only=counts_only, sink=sink))
+        schemas = [_schema_of(s, look) for s, look in zip(branches, looks, strict=True)]
+        _check_alike(branches, schemas)
+        if sink is not None:
+            # Behind a map nobody knows the columns yet.
+            for schema in filter(None, schemas):
+                sink.spec.check(schema)
+            if isinstance(sink.spec.layout.topic, str):
+                # Raises where it does not exist, or the brokers do not answer.
+                with connected(sink.spec.config) as target:
+                    target.partitions(sink.spec.layout.topic)
         plans = []
         for branch, look in zip(branches, looks, strict=True):
-            plan = _plan(branch, look, owns_group=owns_group, counts_only=counts_only)
+            plan = _plan(branch, look, owns_group=owns_group)
             if plan.store is not None:
                 undo.callback(plan.store.close)
             plans.append(plan)
@@ -237,13 +249,15 @@ def prepare(
         return plans
 
 
-def _look(branch: PlannedBranch, client: ClusterClient, *, counts_only: bool) -> _Look:
+def _look(
+    branch: PlannedBranch, client: ClusterClient, *, counts_only: bool, sink: SinkPlan | None
+) -> _Look:
     options, operators = branch
     existing = existing_partitions(options, client)
     committed = _committed(options, client, existing)
     kept = _kept_schema(committed)
     codecs = resolve_codecs(options, client, read_partitions(options, existing), kept)
-    reader = reader_plan(options, operators, codecs, counts_only=counts_only)
+    reader = reader_plan(options, operators, codecs, counts_only=counts_only, sink=sink)
     return _Look(client, existing, committed, kept, codecs, reader)
 
 
@@ -281,7 +295,7 @@ def check_alike(
     )
 
 
-def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool, counts_only: bool) -> RunPlan:
+def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
     options, operators = branch
     client, existing, committed, kept, codecs, reader = look
     partitions = read_partitions(options, existing)
@@ -296,7 +310,9 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool, counts_only: 
                 # The former owner's last words.
                 kept = _kept_schema(committed)
                 codecs = resolve_codecs(options, client, partitions, kept)
-                reader = reader_plan(options, operators, codecs, counts_only=counts_only)
+                reader = reader_plan(
+                    options, operators, codecs, counts_only=reader.counts_only, sink=reader.sink
+                )
         ranges = {}
         for topic, watermarks in watermarks_of(client, partitions).items():
             resolved = resolve_ranges(
@@ -343,6 +359,7 @@ def reader_plan(
     codecs: Codecs,
     *,
     counts_only: bool = False,
+    sink: SinkPlan | None = None,
 ) -> ReaderPlan:
     """Return what every reader executes.
 
@@ -350,7 +367,7 @@ def reader_plan(
         ConfigError: The operators do not fit the schema.
     """
     columns = needed_columns(operators, codecs.source_schema(options.metadata))
-    if counts_only and not operators:
+    if counts_only and sink is None and not operators:
         # Nothing looks at a column, and this one costs next to nothing.
         columns = ("_kafka_offset",)
         if isinstance(codecs.values, JsonCodec) and codecs.values.unknown_fields == "evolve":
@@ -362,6 +379,7 @@ def reader_plan(
         tuple(operators),
         options.batch_size,
         counts_only,
+        sink=sink,
     )
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -22,6 +22,9 @@ from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.runtime.operators import Operator, OperatorFailed, apply_all
 from sabot_ray.types import SourceStats, TopicPartition
+
+if TYPE_CHECKING:
+    from sabot_ray.kafka.sink import SinkSpec
 
 #: How long a reader waits for a row before it answers with none, in seconds...
 LONG_POLL_S = 1.0
@@ -49,6 +52,19 @@ INLINE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)
+class SinkPlan:
+    """Where every reader of a run writes.
+
+    Attributes:
+        backend: Which sink to use.
+        spec: What it writes.
+    """
+
+    backend: Backend
+    spec: SinkSpec
+
+
+@dataclass(frozen=True)
 class ReaderPlan:
     """What every reader of a run executes; picklable, sent once through the object store.
 
@@ -59,6 +75,7 @@ class ReaderPlan:
         batch_size: Upper limit of rows in a batch.
         counts_only: Whether only row numbers are wanted, no batches.
         shares_readers: Whether a reader may have several partitions.
+        sink: Where batches are written, which go nowhere else then; see `WritingReader`.
     """
 
     backend: Backend
@@ -67,6 +84,7 @@ class ReaderPlan:
     batch_size: int
     counts_only: bool = False
     shares_readers: bool = False
+    sink: SinkPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -518,6 +536,12 @@ class Reader:
     def hold(self, partitions: frozenset[TopicPartition]) -> None:
         """Leave these partitions alone until further notice, and read all others."""
         self._held = partitions
+        if self._client is not None:
+            self._client.wake()
+
+    def stop_reading(self) -> None:
+        """End a waiting `next_batch`, and read no more."""
+        self._closing.set()
         if self._client is not None:
             self._client.wake()
 

@@ -19,6 +19,7 @@ from sabot_ray.runtime.branch import BatchRef, Branch
 from sabot_ray.runtime.coordinator import RoutedBatch, wait_for_any
 from sabot_ray.runtime.plan import PlannedBranch, RunPlan, SourceOptions, check_alike, prepare
 from sabot_ray.runtime.progress import RunProgress
+from sabot_ray.runtime.reader import SinkPlan
 from sabot_ray.runtime.signals import StopSignals
 from sabot_ray.runtime.status import RunStatus
 
@@ -26,12 +27,18 @@ logger = logging.getLogger("sabot_ray.runtime")
 
 #: Longest time that the last commit of a run may take, in seconds.
 FINAL_COMMIT_TIMEOUT_S = 30.0
+#: Longest time that readers have to write what is under way when a run is stopped, in seconds.
+_DRAIN_TIMEOUT_S = 10.0
 #: Longest time that a run waits for a batch in one go, so that a signal is seen soon, in seconds.
 _SLICE_S = 0.2
 
 
 def start_run(
-    branches: Sequence[PlannedBranch], *, owns_group: bool, counts_only: bool = False
+    branches: Sequence[PlannedBranch],
+    *,
+    owns_group: bool,
+    counts_only: bool = False,
+    sink: SinkPlan | None = None,
 ) -> StreamRun:
     """Plan and start a run; connects to Ray, or starts it, where the caller has not.
 
@@ -39,8 +46,9 @@ def start_run(
         branches: What is read, and what is done with the batches of each.
         owns_group: Whether to join the consumer groups and commit there.
         counts_only: Whether only row numbers are wanted.
+        sink: Where the readers write, if they do; no batch comes out of the run then.
     """
-    plans = prepare(branches, owns_group=owns_group, counts_only=counts_only)
+    plans = prepare(branches, owns_group=owns_group, counts_only=counts_only, sink=sink)
     try:
         if not ray.is_initialized():
             ray.init()
@@ -172,6 +180,10 @@ class StreamRun:
             branch.acknowledge_all()
         self._for_each(lambda branch: branch.commit(FINAL_COMMIT_TIMEOUT_S))
 
+    def stop(self) -> None:
+        """End the iteration, from any thread, as soon as what is under way is written."""
+        self._cancelled = True
+
     def status(self) -> RunStatus:
         """Return how far the run is, partition by partition."""
         status = self._branches[0].status()
@@ -246,6 +258,8 @@ class StreamRun:
                 if incomplete is None:
                     raise
                 raise incomplete from error
+            drain_s = min(signals.remaining_s / 2, _DRAIN_TIMEOUT_S)
+            self._for_each(lambda branch: branch.drain(drain_s))
             if signals.received is not None:
                 with contextlib.suppress(CommitFailed):
                     self._close(signals.remaining_s)

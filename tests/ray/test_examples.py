@@ -71,6 +71,15 @@ def test_readme_snippet_of_a_run_by_hand_runs_as_shown(environment: dict[str, st
     assert sum(map(int, partitions)) == 10
 
 
+def test_flagged_writes_the_rows_over_the_threshold(environment: dict[str, str]) -> None:
+    output = run(environment, sys.executable, "examples/flagged.py")
+
+    rows = [f"{{'id': {number}, 'amount': {250.0 * number}}}" for number in range(5, 10)]
+    first, *found = output.splitlines()
+    assert first == "written: 5 rows"
+    assert sorted(found) == rows
+
+
 def test_many_topics_counts_the_rows_of_both(environment: dict[str, str]) -> None:
     output = run(environment, sys.executable, "examples/many_topics.py")
 
@@ -202,6 +211,15 @@ def test_demo_reads_every_record_it_wrote(
     assert f"{'aiokafka' if option else 'native'} backend" in output
     totals = next(line for line in output.splitlines() if "│ all" in line)
     assert "3,000" in totals
+
+
+def test_demo_bears_more_partitions_than_records(environment: dict[str, str]) -> None:
+    arguments = ["demo", "--records", "2", "--partitions", "3"]
+    output = run(environment, sys.executable, "-m", "sabot_ray", *arguments)
+
+    rows = [line.split() for line in output.splitlines() if line.startswith("│ ")]
+    committed = [row[-2] for row in rows if row[1] in ("0", "1", "2") and row[3] in ("0", "1")]
+    assert committed == ["1", "1", "│"]
 
 
 def test_info_names_the_backend_and_the_versions(environment: dict[str, str]) -> None:

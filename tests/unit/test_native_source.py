@@ -24,7 +24,6 @@ from sabot_ray.kafka.librdkafka import LibrdkafkaClient, LibrdkafkaSource
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.testing import EmbeddedKafka
 from sabot_ray.types import Watermarks
-from tests.servers import wait_until
 
 pytestmark = pytest.mark.skipif(
     librdkafka.load_error() is not None, reason=str(librdkafka.load_error())
@@ -126,8 +125,7 @@ def test_decode_threads_give_the_same_rows_and_end_with_their_client(kafka: Embe
         for topic, end in (("texts", 3000), ("numbers", 10))
     )
 
-    # A thread is named by itself, once it runs.
-    wait_until(lambda: decoding_threads() == 2)
+    assert decoding_threads() == 2
     assert read(longs, 3000).equals(pa.table([list(range(3000)), texts], schema=SCHEMA))
     assert read(numbers, 10).equals(rows(0, 10))
     client.close()
