@@ -320,7 +320,7 @@ _QUESTIONS: dict[int | type[KafkaError], str] = {
     -181: "does ssl_ca_location name the authority behind the brokers' certificate, does that name "
     "this host, is it in date, do the brokers ask for a client's certificate?",
     33: "is this mechanism enabled on this listener?",
-    29: "is there an ACL that lets this user DESCRIBE, and READ or WRITE, the topic?",
+    29: "is there an ACL that lets this user DESCRIBE and READ the topic?",
     30: "is there an ACL that lets this user READ the group?",
     AuthenticationFailed: "are the user and the password, or the token, right, and is the "
     "mechanism enabled on this listener?",

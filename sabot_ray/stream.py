@@ -520,7 +520,8 @@ class Stream:
                 number of partitions.
             columns: The columns to encode; None: all but the stream's metadata columns.
             delivery: Only ``"at_least_once"`` is available yet.
-            interval_s: How often offsets are committed, in seconds.
+            interval_s: How often offsets are committed, in seconds (in place of the stream's
+                ``auto_commit_interval_ms``).
             wait: Whether to return only when the source has ended; else it runs in the background.
             kafka_settings: Settings of a Kafka producer, by name.
 
@@ -561,6 +562,12 @@ class Stream:
             partitioner=partitioner,
             columns=columns,
         )
+        for branch in self._branches:
+            if branch.options.config.get("enable.auto.commit", True) is False:
+                raise ConfigError(
+                    "to_kafka: enable_auto_commit=False leaves commits to StreamRun.commit(), "
+                    "which a stream that writes does not have; leave it out, or the group_id"
+                )
         output = OutputStream(self._branches, SinkPlan(backend, spec), interval_s)
         if wait:
             output.run()

@@ -100,9 +100,13 @@ class AiokafkaSink(KafkaSink):
         assert self._producer is not None
         if self._under_way:
             await asyncio.wait(tuple(self._under_way))
+        # Again is no harm, should the brokers be away now.
         await self._producer.stop()
+        try:
+            await self._start(security)
+        except AiokafkaError as error:
+            raise kafka_error(error, f"brokers {self._spec.config.bootstrap_servers}") from error
         self._must_restart = False
-        await self._start(security)
 
     def _make_encoder(self, codec: Codec) -> Encoder:
         return codec.encoder()
@@ -201,6 +205,9 @@ class AiokafkaSink(KafkaSink):
     def _flush(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         return all(d.wait(max(deadline - time.monotonic(), 0.0)) for d in tuple(self._pending))
+
+    def _tend(self) -> None:
+        """Do nothing: aiokafka logs by itself, and asks for tokens when it needs them."""
 
     def _disconnect(self) -> None:
         if self._producer is not None:

@@ -59,8 +59,7 @@ class LibrdkafkaSink(KafkaSink):
         assert isinstance(delivery, _Delivery)
         try:
             while True:
-                self._connection.forward_log()
-                self._connection.renew_token()
+                self._tend()
                 error: KafkaError | None = self._producer.fatal_error()
                 if error is not None:
                     raise error
@@ -72,8 +71,11 @@ class LibrdkafkaSink(KafkaSink):
 
     def _flush(self, timeout_s: float) -> bool:
         is_done: bool = self._producer.flush(timeout_s)
-        self._connection.forward_log()
         return is_done
+
+    def _tend(self) -> None:
+        self._connection.forward_log()
+        self._connection.renew_token()
 
     def _last_words(self) -> str:
         errors: list[KafkaError] = self._producer.client_errors()

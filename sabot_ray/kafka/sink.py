@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 from sabot_ray.codecs.codec import Codec, Rejected
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.codecs.text import BytesCodec, StringCodec
-from sabot_ray.errors import ConfigError, EncodeError, KafkaError, SinkError
+from sabot_ray.errors import (
+    AuthorizationFailed,
+    BrokerUnavailable,
+    ConfigError,
+    EncodeError,
+    KafkaError,
+    SinkError,
+)
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value, check_setting_names
 from sabot_ray.kafka.options import check_seconds, checked_topic
@@ -147,6 +154,9 @@ class PartitionSink(Protocol):
                 of the batch may have been written.
         """
 
+    def tend(self) -> None:
+        """Do what the client cannot by itself: to be called while records are under way."""
+
     def send_batch(self, batch: pa.RecordBatch) -> None:
         """Do the same, and leave it to the sink to look after the records.
 
@@ -251,7 +261,8 @@ class KafkaSink(ABC):
         self._is_closed = False
         self._is_free = False
         # Held by whoever uses the client, so that `close` frees it behind them.
-        self._in_use = threading.Lock()
+        # One of a signal's handler finds it held by its own thread.
+        self._in_use = threading.RLock()
         self._user: int | None = None
         # By the serialised schema: two that differ in metadata only are equal.
         self._encoders: dict[bytes, tuple[Codec, Any]] = {}
@@ -283,6 +294,10 @@ class KafkaSink(ABC):
         """Give what `_encode` returned to the client, waiting for room as long as it takes."""
 
     @abstractmethod
+    def _tend(self) -> None:
+        """See `tend`."""
+
+    @abstractmethod
     def _disconnect(self) -> None:
         """Free the client."""
 
@@ -306,6 +321,12 @@ class KafkaSink(ABC):
             # First, so that `flush` tells of it also where this is interrupted.
             self._pending.append(delivery)
             self._hand_over(delivery)
+
+    def tend(self) -> None:
+        """See `PartitionSink.tend`."""
+        with self._using():
+            if not self._is_closed:
+                self._tend()
 
     def _encoded(self, batch: pa.RecordBatch) -> Delivery:
         self._check_open()
@@ -354,6 +375,10 @@ class KafkaSink(ABC):
             client = connect_cluster(self._spec.config)
             try:
                 count = len(client.partitions(self._topic_name))
+            except BrokerUnavailable:
+                # It was so many before, and the client bears an outage.
+                if not count:
+                    raise
             finally:
                 client.close()
             self._partition_count = count, time.monotonic()
@@ -374,7 +399,9 @@ class KafkaSink(ABC):
         while not is_done and not self._is_closed:
             with self._using():
                 left_s = deadline - time.monotonic()
-                is_done = not self._is_closed and self._flush(min(SLICE_S, max(left_s, 0.0)))
+                if not self._is_closed:
+                    self._tend()
+                    is_done = self._flush(min(SLICE_S, max(left_s, 0.0)))
             if time.monotonic() >= deadline:
                 break
         self._take_up_settled()
@@ -483,8 +510,13 @@ def sink_error(failures: Sequence[FailedRecord]) -> SinkError:
         f" partition {first.partition}" if first.partition >= 0 else ""
     )
     others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    reason = str(first.error)
+    if isinstance(first.error, AuthorizationFailed):
+        # What it asks is what a reader would have to ask.
+        known, _, _ = reason.partition("; is there an ACL")
+        reason = f"{known}; is there an ACL that lets this user WRITE to the topic?"
     error = SinkError(
-        f"{where}: row {first.row}{others} was not written: {first.error}",
+        f"{where}: row {first.row}{others} was not written: {reason}",
         first.topic,
         first.partition,
         len(failures),

@@ -32,6 +32,9 @@ from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.schemas import commit_metadata
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
 
+#: Longest time that readers have to write what is under way before the schema grows, in seconds.
+_DRAIN_TIMEOUT_S = 10.0
+
 
 @dataclass(frozen=True)
 class BatchRef:
@@ -243,9 +246,11 @@ class Branch:
         """Let readers that write finish what they have under way, and note what they wrote."""
         if self._plan.reader.sink is None:
             return
-        self.coordinator.drain(timeout_s)
-        while self.coordinator.has_routed:
-            self.next(0.0)
+        try:
+            self.coordinator.drain(timeout_s)
+        finally:
+            while self.coordinator.has_routed:
+                self.next(0.0)
 
     def close(self) -> None:
         """Stop the readers and leave the group. Idempotent."""
@@ -301,7 +306,8 @@ class Branch:
                     decode_errors=progress.stats.decode_errors,
                     restarts=progress.restarts,
                 )
-                for partition, progress in self.coordinator.progress.items()
+                # Another thread may add some meanwhile.
+                for partition, progress in list(self.coordinator.progress.items())
             ),
         )
 
@@ -341,6 +347,9 @@ class Branch:
             self.options, operators, codecs, counts_only=former.counts_only, sink=former.sink
         )
         schema = output_schema(operators, codecs.source_schema(self.options.metadata))
+        if former.sink is not None:
+            # What is under way was read with the former plan, and would be written again.
+            self.coordinator.drain(_DRAIN_TIMEOUT_S)
         self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))
         self.coordinator.change_plan(reader)

@@ -35,7 +35,7 @@ from sabot_ray.runtime.reader import (
     ReaderPlan,
     read_inline,
 )
-from sabot_ray.runtime.writing_reader import WritingReader
+from sabot_ray.runtime.writing_reader import Drained, WritingReader
 from sabot_ray.types import SourceStats, TopicPartition
 
 logger = logging.getLogger("sabot_ray.runtime")
@@ -62,6 +62,8 @@ _SHORT_RANGE = 1000
 #: Longest time that `Coordinator.next` blocks in one go, so that the watchdog runs, in seconds.
 _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
+#: How long a reader that is drained waits until it says that nothing is written yet, in seconds.
+_DRAIN_SLICE_S = 0.2
 #: Longest time that readers have to close their clients, in seconds.
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -253,6 +255,7 @@ class Coordinator:
         self._warned_decode = (0, float("-inf"))
         self._warned_held = False
         self._last_start = 0.0
+        self._is_draining = False
         # Whose reader ended the run, if one did.
         self.failed: TopicPartition | None = None
         for reader in self._deal(ranges):
@@ -288,7 +291,10 @@ class Coordinator:
             if reader.is_ended:
                 # Should it be given another partition, it is started anew.
                 self._kill(reader)
-            elif reader.control is not None:
+            elif reader.control is None:
+                # It was drained.
+                self._start(reader)
+            else:
                 closing[reader.control.close.remote()] = reader
         if closing:
             ray.wait(list(closing), num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
@@ -414,26 +420,54 @@ class Coordinator:
         progress.bytes += info.bytes
 
     def drain(self, timeout_s: float) -> None:
-        """Let writing readers finish what they have under way, and read no more.
+        """End the readers, which write, once they have written what is under way, or in time.
+
+        What they told is to be had by `next`, at once.
 
         Args:
-            timeout_s: Longest time to wait. What they told is to be had by `next`, at once.
+            timeout_s: Longest time to wait.
+
+        Raises:
+            SabotRayError: A record was not written.
         """
         deadline = time.monotonic() + timeout_s
-        for reader in self._readers:
-            if reader.actor is None or reader.is_ended:
-                continue
-            assert reader.control is not None
-            reader.control.stop_reading.remote()
-            batch, answer = reader.actor.drain.options(
-                num_returns=2, concurrency_group="data"
-            ).remote(timeout_s)
-            self._note_call(reader, _Call(answer, batch))
-        while any(reader.calls for reader in self._readers) and time.monotonic() < deadline:
-            self._collect(min(_SLICE_S, max(deadline - time.monotonic(), 0.0)))
-        for reader in self._readers:
-            reader.calls.clear()
-            self._kill(reader)
+        draining = {}
+        self._is_draining = True
+        try:
+            for reader in self._readers:
+                if reader.control is None or any(call.is_open for call in reader.calls):
+                    continue
+                reader.control.stop_reading.remote()
+                draining[_drain(reader)] = reader
+            while draining and (left_s := deadline - time.monotonic()) > 0:
+                for answer in ray.wait(list(draining), timeout=left_s)[0]:
+                    reader = draining.pop(answer)
+                    if not self._take_drained(reader, answer):
+                        draining[_drain(reader)] = reader
+        finally:
+            self._is_draining = False
+            for reader in self._readers:
+                reader.calls.clear()
+                self._kill(reader)
+
+    def _take_drained(self, reader: _ReaderHandle, answer: ray.ObjectRef[Any]) -> bool:
+        """Take what a reader told; tell whether that was all."""
+        # They were asked before, so they have been answered.
+        while reader.calls:
+            self._take(reader)
+        try:
+            told: Drained = pickle.loads(ray.get(answer))
+        except RayError:
+            # It is dead: what it had under way is read again, some time.
+            return True
+        for info in told.infos:
+            self._route(reader, info, None)
+        if told.failure is not None and told.is_done:
+            failure = told.failure.to_error()
+            # A field that the schema is to learn is met again by whoever goes on.
+            if not isinstance(failure, NewField):
+                raise failure
+        return told.is_done
 
     def close(self) -> None:
         """Stop the readers; batches that were not returned are dropped. Idempotent."""
@@ -496,6 +530,8 @@ class Coordinator:
         self._kill(reader)
         reader.calls.clear()
         reader.ping = None
+        if self._is_draining:
+            return
         for progress in reader.partitions.values():
             progress.restarts += 1
         if time.monotonic() - reader.started_at > _LONG_LIFE_S:
@@ -636,7 +672,9 @@ class Coordinator:
         if any(covered):
             reader.has_caught_up = max(covered) < _SHORT_RANGE
 
-    def _route(self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any]) -> None:
+    def _route(
+        self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any] | None
+    ) -> None:
         progress = self.progress[info.partition]
         if info.start_offset != progress.routed_offset:
             raise SabotRayError(
@@ -775,6 +813,13 @@ class _ControlGroup:
         self.hold = actor.hold.options(concurrency_group="control")
         self.stop_reading = actor.stop_reading.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
+
+
+def _drain(reader: _ReaderHandle) -> ray.ObjectRef[Any]:
+    answer: ray.ObjectRef[Any] = reader.actor.drain.options(concurrency_group="data").remote(
+        _DRAIN_SLICE_S
+    )
+    return answer
 
 
 def _first_line(error: BaseException) -> str:

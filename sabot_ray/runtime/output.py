@@ -60,6 +60,8 @@ class OutputStream:
             SabotRayError: It cannot go on; what was written is committed.
             KeyboardInterrupt: Ctrl-C came; what was under way is written and committed.
         """
+        if self._thread is not None and self._thread.is_alive():
+            raise SabotRayError("the output runs already, in the background: wait() for it")
         self._run = self._start_run()
         with self._run as run:
             _exhaust(run)

@@ -367,7 +367,8 @@ class Reader:
         """Tell whether the answer is small, so that another partition's batch may join it."""
         infos = [info for _, info in answers]
         is_backlog = infos[-1].next_offset - infos[-1].start_offset >= BACKLOG_OFFSETS
-        is_small = sum(info.bytes for info in infos) <= INLINE_BYTES
+        # What is not inline is larger.
+        is_small = sum(len(info.inline or b"") or info.bytes for info in infos) <= INLINE_BYTES
         return is_small and not is_backlog and not self._closing.is_set()
 
     def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:

@@ -7,18 +7,45 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from sabot_ray.errors import EncodeError, SinkError
+from sabot_ray.errors import BrokerUnavailable, EncodeError, KafkaError, SinkError
 from sabot_ray.kafka.backend import connect_sink
 from sabot_ray.kafka.sink import Delivery, PartitionSink, sink_error
-from sabot_ray.runtime.reader import Assignment, BatchInfo, Failure, Reader, ReaderPlan, _Partition
+from sabot_ray.runtime.reader import (
+    Assignment,
+    BatchInfo,
+    Failure,
+    Reader,
+    ReaderPlan,
+    SinkPlan,
+    _Partition,
+)
+from sabot_ray.types import FailedRecord, TopicPartition
 
 #: Records under way are looked after so often, in seconds.
 _LOOK_S = 0.05
 #: How many batches may be under way, beside what the client itself holds back.
 _MOST_UNDER_WAY = 32
+#: How long a reader that starts waits for brokers that are away, in seconds: as long as a record
+#: would.
+_CONNECT_PATIENCE_S = 120.0
+
+
+class Drained(NamedTuple):
+    """What a reader tells that reads no more.
+
+    Attributes:
+        infos: Ranges whose records are written.
+        is_done: Whether nothing is under way any more.
+        failure: Why something will never be written; None: nothing is known of that kind.
+    """
+
+    infos: list[BatchInfo]
+    is_done: bool
+    failure: Failure | None
 
 
 @dataclass
@@ -31,13 +58,16 @@ class _UnderWay:
     def is_settled(self) -> bool:
         return self.delivery is None or self.delivery.is_settled()
 
+    def failures(self) -> list[FailedRecord]:
+        return [] if self.delivery is None else self.delivery.failures()
+
 
 class WritingReader(Reader):
     """Reads, and hands each batch to a sink; runs as a Ray actor.
 
-    `next_batch` returns no batches: it tells of ranges, each once all its records are written. So
-    the driver acknowledges what it is told, and what was under way when a reader dies is read and
-    written again.
+    `next_batch` returns no batches: it tells of ranges, each once all its records are written, and
+    those of a partition in order. So the driver acknowledges what it is told, and what was under
+    way when a reader dies is read and written again.
     """
 
     def __init__(self) -> None:
@@ -54,11 +84,23 @@ class WritingReader(Reader):
         if failure is not None:
             return failure
         assert plan.sink is not None
+        self._enter("write")
         try:
-            self._sink = connect_sink(plan.sink.backend, plan.sink.spec)
+            self._sink = self._connect(plan.sink)
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
-            self._failure = Failure.of(error)
+            self._failure = Failure.of(_of_the_sink(error))
+        self._enter("idle")
         return self._failure
+
+    def _connect(self, plan: SinkPlan) -> PartitionSink:
+        """Connect, also to brokers that are away for a while: one that runs would bear it, too."""
+        deadline = time.monotonic() + _CONNECT_PATIENCE_S
+        while True:
+            try:
+                return connect_sink(plan.backend, plan.spec)
+            except BrokerUnavailable:
+                if time.monotonic() >= deadline or self._closing.wait(1.0):
+                    raise
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
         """Return the ranges whose records are written by now; wait a while where there are none.
@@ -76,27 +118,34 @@ class WritingReader(Reader):
         if self._failure is not None and not infos:
             # What was read before goes out first.
             infos = self._await_written(float("inf"))
-        return b"", pickle.dumps(infos or self._failure)
+        return b"", pickle.dumps(self._failure if self._failure and not infos else infos)
 
     def _write_on(self) -> list[BatchInfo]:
-        if not self._under_way:
+        if not self._under_way and not self._closing.is_set():
             self._next_batch()
         while True:
             self._read_on()
             written = self._take_written()
-            if written:
+            if written or not self._under_way:
                 return written
-            first = self._under_way[0].delivery
-            assert first is not None
-            # The brokers may be away for long, which is no reason to replace the reader.
-            self._enter("write")
-            first.wait(_LOOK_S)
+            self._raise_refused()
+            self._wait_for_writes()
+
+    def _wait_for_writes(self) -> None:
+        # The brokers may be away for long, which is no reason to replace the reader.
+        self._enter("write")
+        if self._sink is not None:
+            self._sink.tend()
+        waiting = (entry for entry in self._under_way if not entry.is_settled())
+        first = next(waiting, None)
+        if first is not None and first.delivery is not None:
+            first.delivery.wait(_LOOK_S)
 
     def _read_on(self) -> None:
         """Read what is at hand, without a wait, as far as there may be more under way."""
         for _ in range(_MOST_UNDER_WAY - len(self._under_way)):
-            read = self._take_turn()
-            if read is None or self._closing.is_set():
+            read = None if self._closing.is_set() else self._take_turn()
+            if read is None:
                 return
             batch = self._poll(read, 0.0)
             if batch.num_rows or read.is_at_end:
@@ -108,7 +157,6 @@ class WritingReader(Reader):
         """Write the rows instead of returning them."""
         told = super()._answer(read, batch)
         self._enter("write")
-        assert self._sink is not None
         rows = batch if batch is not None and batch.num_rows else None
         delivery = self._send(told[1], rows) if rows is not None else None
         self._under_way.append(_UnderWay(told[1], delivery))
@@ -120,53 +168,73 @@ class WritingReader(Reader):
         try:
             return self._sink.send(rows)
         except EncodeError as error:
-            where = f"{info.partition}, offsets {info.start_offset} to {info.next_offset - 1}"
-            message = f"read from {where}: {error.message}"
+            message = f"{_read_from(info)}: {error.message}"
             raise EncodeError(message, error.row, error.field, error.reason) from error
+        except KafkaError as error:
+            raise _of_the_sink(error) from error
 
     def _take_written(self) -> list[BatchInfo]:
-        """Return the ranges at the beginning of which nothing is under way any more.
+        """Return the ranges before which nothing of their partition is under way any more."""
+        written: list[BatchInfo] = []
+        left: deque[_UnderWay] = deque()
+        # Nothing may be told of what lies behind it in the same partition.
+        held: set[TopicPartition] = set()
+        for entry in self._under_way:
+            partition = entry.info.partition
+            if partition in held or not entry.is_settled() or entry.failures():
+                held.add(partition)
+                left.append(entry)
+            else:
+                written.append(entry.info)
+        self._under_way = left
+        return written
+
+    def _refused(self) -> _UnderWay | None:
+        """Return a range of which a record was not written; None if there is none."""
+        return next((e for e in self._under_way if e.is_settled() and e.failures()), None)
+
+    def _raise_refused(self) -> None:
+        """Raise the error of a record that was not written, if there is one.
 
         Raises:
-            SinkError: A record of the first one was not written.
+            SinkError: There is one.
         """
-        written: list[BatchInfo] = []
-        while self._under_way and self._under_way[0].is_settled():
-            delivery = self._under_way[0].delivery
-            failures = delivery.failures() if delivery is not None else []
-            if failures:
-                if written:
-                    # These first; the error comes with the next call.
-                    break
-                # Nothing behind it may be acknowledged.
-                self._under_way.clear()
-                raise sink_error(sorted(failures, key=lambda failed: failed.row))
-            written.append(self._under_way.popleft().info)
-        return written
+        refused = self._refused()
+        if refused is not None:
+            failures = sorted(refused.failures(), key=lambda failed: failed.row)
+            error = sink_error(failures)
+            message = f"{_read_from(refused.info)}: {error.message}"
+            self._reading = refused.info.partition
+            raise SinkError(
+                message, error.topic, error.partition, error.records
+            ) from error.__cause__
 
     def _await_written(self, deadline: float) -> list[BatchInfo]:
-        """Wait until nothing is under way, or a record was not written; return what was."""
-        self._enter("write")
-        written: list[BatchInfo] = []
-        while self._under_way and time.monotonic() < deadline:
-            try:
-                written += self._take_written()
-            except SinkError as error:
-                # Another one may have been met before.
-                self._failure = self._failure or Failure.of(error, self._reading)
-                break
-            first = self._under_way[0].delivery if self._under_way else None
-            if first is not None:
-                first.wait(_LOOK_S)
-        return written
+        """Return the ranges that are written, waiting for those that still may be."""
+        while True:
+            written = self._take_written()
+            may_come = any(not entry.is_settled() for entry in self._under_way)
+            if written or not may_come or time.monotonic() >= deadline:
+                return written
+            self._wait_for_writes()
 
-    def drain(self, timeout_s: float) -> tuple[bytes, bytes]:
-        """Read no more, and return the ranges whose records are written within the time.
+    def drain(self, timeout_s: float) -> bytes:
+        """Read no more, and return what is written, as soon as something is.
+
+        Args:
+            timeout_s: Longest time to wait for it.
 
         Returns:
-            As `next_batch`, but the list may be empty.
+            A pickled `Drained`: it is to be called until ``is_done``.
         """
-        return b"", pickle.dumps(self._await_written(time.monotonic() + timeout_s))
+        infos = self._await_written(time.monotonic() + timeout_s)
+        if not infos and self._failure is None:
+            try:
+                self._raise_refused()
+            except SinkError as error:
+                self._failure = Failure.of(error, self._reading)
+        is_done = self._failure is not None or not self._under_way
+        return pickle.dumps(Drained(infos, is_done and not infos, self._failure))
 
     def close(self) -> None:
         """See `Reader.close`."""
@@ -177,3 +245,16 @@ class WritingReader(Reader):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+
+def _read_from(info: BatchInfo) -> str:
+    return f"read from {info.partition}, offsets {info.start_offset} to {info.next_offset - 1}"
+
+
+def _of_the_sink(error: Exception) -> Exception:
+    """Return the error so that nobody takes it for one of the source."""
+    if not isinstance(error, KafkaError):
+        return error
+    found = SinkError(f"the sink: {error.message}")
+    found.__cause__ = error
+    return found

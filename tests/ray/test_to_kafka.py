@@ -172,6 +172,27 @@ def test_union_is_written_to_one_topic(
     assert written(broker, topic) == list(range(250))
 
 
+def test_schema_that_grows_is_written_without_doubles(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, topic: str,
+) -> None:  # fmt: skip
+    source = make_topic(partitions=2)
+
+    def value(n: int) -> bytes:
+        # A field that the second partition never has.
+        return b'{"n":%d,"m":1}' % n if n % 2 == 0 and n >= 500 else b'{"n":%d}' % n
+
+    produce(source, [Record(value(n), partition=n % 2) for n in range(1000)])
+    stream = read_topic(
+        source, source, schema=NUMBERS, unknown_fields="evolve", end="latest", batch_size=20
+    )
+    stream.to_kafka(broker.bootstrap_servers, topic, use_cpp=backend == "native")
+
+    assert written(broker, topic) == list(range(1000))
+    rows = [orjson.loads(record.value) for record in read_all(broker, topic)]
+    assert sum(row.get("m") == 1 for row in rows) == 250
+
+
 # errors
 
 

@@ -55,6 +55,9 @@ class IdleClient:
 
     out_of_reach_s = 0.0
 
+    def wake(self) -> None:
+        pass
+
     def open_source(self, *_: object) -> IdleSource:
         return IdleSource()
 
