@@ -190,10 +190,7 @@ class Stream:
             raise ConfigError(f"option '{name}' is not available yet")
         options = inspect.signature(cls.from_kafka).parameters.keys() - {"kafka_settings"}
         check_setting_names(kafka_settings, "consumer", options)
-        if isinstance(bootstrap_servers, KafkaConfig):
-            config = bootstrap_servers.with_settings(**kafka_settings)
-        else:
-            config = KafkaConfig(bootstrap_servers, **kafka_settings)
+        config = KafkaConfig.of(bootstrap_servers, **kafka_settings)
         chosen = choose_backend(use_cpp=use_cpp, backend=backend)
         group_id = checked_text("group_id", group_id)
         topics = checked_topics(topic)
@@ -541,10 +538,7 @@ class Stream:
         check_seconds("interval_s", interval_s, 0.001, 3600)
         options = inspect.signature(self.to_kafka).parameters.keys() - {"kafka_settings"}
         check_setting_names(kafka_settings, "producer", options)
-        if isinstance(bootstrap_servers, KafkaConfig):
-            config = bootstrap_servers.with_settings(**kafka_settings)
-        else:
-            config = KafkaConfig(bootstrap_servers, **kafka_settings)
+        config = KafkaConfig.of(bootstrap_servers, **kafka_settings)
         config.check_travels()
         backend = choose_backend(use_cpp=use_cpp)
         report_backend(backend, config)

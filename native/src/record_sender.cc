@@ -67,7 +67,7 @@ void RecordSender::Encode(Encoder* encoder) {
   ends_.reserve(static_cast<size_t>(rows_));
   encoder->Begin(*columns_.values);
   for (int64_t row = 0; row < rows_; ++row) {
-    if (is_tombstone_.empty() || !is_tombstone_[static_cast<size_t>(row)]) {
+    if (HasValue(row)) {
       std::optional<EncodeFailure> failure = encoder->Encode(row, &values);
       if (failure) {
         rejected_.push_back({row, std::move(*failure)});
@@ -124,7 +124,7 @@ void RecordSender::ReadRow(int64_t row, OutgoingRecord* record) const {
   record->key = columns_.keys != nullptr ? BytesOrNull(*columns_.keys, row) : std::nullopt;
   record->value = std::nullopt;
   const auto at = static_cast<size_t>(row);
-  if (is_tombstone_.empty() || !is_tombstone_[at]) {
+  if (HasValue(row)) {
     const int64_t begin = row == 0 ? 0 : ends_[at - 1];
     record->value = std::string_view(delivery_->values())
                         .substr(static_cast<size_t>(begin), static_cast<size_t>(ends_[at] - begin));

@@ -50,6 +50,9 @@ class RecordSender {
  private:
   enum class State : uint8_t { kEncoded, kBegun, kEnded };
 
+  bool HasValue(int64_t row) const {
+    return is_tombstone_.empty() || !is_tombstone_[static_cast<size_t>(row)];
+  }
   void Encode(Encoder* encoder);
   void ReadRow(int64_t row, OutgoingRecord* record) const;
   void ReadHeaders(int64_t row, std::vector<OutgoingHeader>* headers) const;

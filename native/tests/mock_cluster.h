@@ -21,6 +21,12 @@ inline Api LoadApi() {
   return api.value();
 }
 
+// The same for all tests of a program.
+inline const Api& TheApi() {
+  static const Api api = LoadApi();
+  return api;
+}
+
 class MockCluster {
  public:
   explicit MockCluster(Api api) : api_(std::move(api)) {

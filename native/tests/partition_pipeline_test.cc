@@ -16,13 +16,9 @@ using std::chrono::milliseconds;
 using testing::ColumnText;
 using testing::MakeField;
 using testing::MockCluster;
+using testing::TheApi;
 
 constexpr milliseconds kLong(10'000);
-
-const Api& TheApi() {
-  static const Api api = testing::LoadApi();
-  return api;
-}
 
 // All tests run with one decoding thread, and once more with as many as DECODE_THREADS says.
 const std::shared_ptr<DecodeThreads>& Threads() {

@@ -21,13 +21,9 @@ namespace {
 using std::chrono::milliseconds;
 using testing::MockCluster;
 using testing::TestArray;
+using testing::TheApi;
 
 constexpr milliseconds kLong(10'000);
-
-const Api& TheApi() {
-  static const Api api = testing::LoadApi();
-  return api;
-}
 
 std::shared_ptr<Producer> Connect(const std::string& servers, Client::Settings settings = {}) {
   settings.insert({{"bootstrap.servers", servers},

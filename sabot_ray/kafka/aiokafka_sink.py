@@ -65,8 +65,6 @@ class AiokafkaSink(KafkaSink):
             self._loop.run(self._start(security), timeout_s=METADATA_TIMEOUT_S)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"aiokafka refuses the settings: {error}") from None
-        except AiokafkaError as error:
-            raise kafka_error(error, f"brokers {config.bootstrap_servers}") from error
         finally:
             if self._producer is None:
                 self._loop.close()
@@ -86,8 +84,11 @@ class AiokafkaSink(KafkaSink):
         producer._message_accumulator._batch_ttl = self._delivery_timeout_s
         try:
             await producer.start()
-        except BaseException:
+        except BaseException as error:
             await producer.stop()
+            if isinstance(error, AiokafkaError):
+                servers = self._spec.config.bootstrap_servers
+                raise kafka_error(error, f"brokers {servers}") from error
             raise
         self._producer = producer
 
@@ -102,10 +103,7 @@ class AiokafkaSink(KafkaSink):
             await asyncio.wait(tuple(self._under_way))
         # Again is no harm, should the brokers be away now.
         await self._producer.stop()
-        try:
-            await self._start(security)
-        except AiokafkaError as error:
-            raise kafka_error(error, f"brokers {self._spec.config.bootstrap_servers}") from error
+        await self._start(security)
         self._must_restart = False
 
     def _make_encoder(self, codec: Codec) -> Encoder:

@@ -6,6 +6,7 @@ The only translator to librdkafka's and aiokafka's settings.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,24 +58,19 @@ class _Setting:
     role: Role | None = None
 
 
-def _same(name: str, kind: type = int, aiokafka: str | None = None, minimum: float = 0) -> _Setting:
-    return _Setting(kind, name, aiokafka, (), minimum)
-
-
-def _of_consumers(
+def _same(
     name: str,
     kind: type = int,
     aiokafka: str | None = None,
     minimum: float = 0,
     choices: tuple[str, ...] = (),
+    role: Role | None = None,
 ) -> _Setting:
-    return _Setting(kind, name, aiokafka, choices, minimum, role="consumer")
+    return _Setting(kind, name, aiokafka, choices, minimum, role=role)
 
 
-def _of_producers(
-    name: str, aiokafka: str | None = None, minimum: float = 0, kind: type = int
-) -> _Setting:
-    return _Setting(kind, name, aiokafka, (), minimum, role="producer")
+_of_consumers = functools.partial(_same, role="consumer")
+_of_producers = functools.partial(_same, role="producer")
 
 
 def _security(
@@ -141,14 +137,14 @@ _SETTINGS: Final[dict[str, _Setting]] = {
         "heartbeat.interval.ms", int, "heartbeat_interval_ms", 1
     ),
     "max.poll.interval.ms": _of_consumers("max.poll.interval.ms", int, "max_poll_interval_ms", 1),
-    "linger.ms": _of_producers("linger.ms", "linger_ms"),
-    "batch.size": _of_producers("batch.size", "max_batch_size", 1),
-    "batch.num.messages": _of_producers("batch.num.messages", None, 1),
-    "compression.level": _of_producers("compression.level", None, -1),
-    "delivery.timeout.ms": _of_producers("delivery.timeout.ms", None, 1),
-    "max.request.size": _of_producers("message.max.bytes", "max_request_size", 1000),
-    "queue.buffering.max.messages": _of_producers("queue.buffering.max.messages", None, 1),
-    "queue.buffering.max.kbytes": _of_producers("queue.buffering.max.kbytes", None, 1),
+    "linger.ms": _of_producers("linger.ms", int, "linger_ms"),
+    "batch.size": _of_producers("batch.size", int, "max_batch_size", 1),
+    "batch.num.messages": _of_producers("batch.num.messages", int, None, 1),
+    "compression.level": _of_producers("compression.level", int, None, -1),
+    "delivery.timeout.ms": _of_producers("delivery.timeout.ms", int, None, 1),
+    "max.request.size": _of_producers("message.max.bytes", int, "max_request_size", 1000),
+    "queue.buffering.max.messages": _of_producers("queue.buffering.max.messages", int, None, 1),
+    "queue.buffering.max.kbytes": _of_producers("queue.buffering.max.kbytes", int, None, 1),
     "sticky.partitioning.linger.ms": _of_producers("sticky.partitioning.linger.ms"),
     "debug": _same("debug", str),
     "log_level": _same("log_level"),
@@ -489,6 +485,15 @@ class KafkaConfig:
         check_security(settings)
         object.__setattr__(self, "bootstrap_servers", bootstrap_servers)
         object.__setattr__(self, "settings", settings)
+
+    @classmethod
+    def of(
+        cls, bootstrap_servers: str | Sequence[str] | KafkaConfig, **settings: Value
+    ) -> KafkaConfig:
+        """Return a config of servers or of another config, with these settings."""
+        if isinstance(bootstrap_servers, KafkaConfig):
+            return bootstrap_servers.with_settings(**settings)
+        return cls(bootstrap_servers, **settings)
 
     def with_settings(self, **settings: Value) -> KafkaConfig:
         """Return a copy with these settings added; one that is there already is replaced."""

@@ -27,7 +27,7 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value, check_setting_names
-from sabot_ray.kafka.options import check_seconds, checked_topic
+from sabot_ray.kafka.options import check_choice, check_seconds, checked_topic
 from sabot_ray.kafka.outgoing import Column, Outgoing, Partitioner, RecordLayout, is_text
 from sabot_ray.schema import check_value_schema, writable_schema
 from sabot_ray.types import FailedRecord, WrittenRecords
@@ -113,8 +113,8 @@ class SinkSpec:
 
 
 _TEXT_CODECS: Final[dict[str, type[BytesCodec | StringCodec]]] = {
-    "bytes": BytesCodec,
     "string": StringCodec,
+    "bytes": BytesCodec,
 }
 
 
@@ -228,11 +228,7 @@ class KafkaSink(ABC):
         **kafka_settings: Value,
     ) -> None:
         check_setting_names(kafka_settings, "producer")
-        config = (
-            bootstrap_servers.with_settings(**kafka_settings)
-            if isinstance(bootstrap_servers, KafkaConfig)
-            else KafkaConfig(bootstrap_servers, **kafka_settings)
-        )
+        config = KafkaConfig.of(bootstrap_servers, **kafka_settings)
         spec = checked_sink_spec(
             config,
             topic,
@@ -283,7 +279,7 @@ class KafkaSink(ABC):
 
     @abstractmethod
     def _make_encoder(self, codec: Codec) -> Any:
-        """Return what `_send` takes for the codec."""
+        """Return what `_encode` takes for the codec."""
 
     @abstractmethod
     def _encode(self, outgoing: Outgoing, encoder: Any) -> Delivery:
@@ -468,16 +464,13 @@ def checked_sink_spec(
             f"topic: expected str, or an expression such as pc.field('to'), found "
             f"{type(topic).__name__}"
         )
-    if not isinstance(codec_type, Codec) and codec_type not in ("json", *_TEXT_CODECS):
-        raise ConfigError(f"codec_type: {codec_type!r} is not one of 'json', 'string', 'bytes'")
+    if not isinstance(codec_type, Codec):
+        check_choice("codec_type", codec_type, ("json", *_TEXT_CODECS))
     if compression_type not in COMPRESSIONS:
         raise ConfigError(
             f"compression_type: {compression_type!r} is not one of {', '.join(COMPRESSIONS)}"
         )
-    if error_handling_policy not in ("fail", "skip"):
-        raise ConfigError(
-            f"error_handling_policy: {error_handling_policy!r} is not one of 'fail', 'skip'"
-        )
+    check_choice("error_handling_policy", error_handling_policy, ("fail", "skip"))
     if not callable(partitioner) and partitioner not in PARTITIONERS:
         raise ConfigError(
             f"partitioner: {partitioner!r} is not a function, nor one of {', '.join(PARTITIONERS)}"

@@ -94,11 +94,7 @@ class StandaloneSource(ABC, Generic[_Client]):
         decode_threads: int = 1,
         **kafka_settings: Value,
     ) -> None:
-        config = (
-            bootstrap_servers.with_settings(**kafka_settings)
-            if isinstance(bootstrap_servers, KafkaConfig)
-            else KafkaConfig(bootstrap_servers, **kafka_settings)
-        )
+        config = KafkaConfig.of(bootstrap_servers, **kafka_settings)
         topic, group_id = checked_topic(topic), checked_text("group_id", group_id)
         check_number("partition_id", partition_id, -1)
         start = checked_start(start, group_id)

@@ -32,8 +32,9 @@ from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.schemas import commit_metadata
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
 
-#: Longest time that readers have to write what is under way before the schema grows, in seconds.
-_DRAIN_TIMEOUT_S = 10.0
+#: Longest time that readers have to write what is under way, before a run ends or its schema grows,
+#: in seconds.
+DRAIN_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -349,7 +350,7 @@ class Branch:
         schema = output_schema(operators, codecs.source_schema(self.options.metadata))
         if former.sink is not None:
             # What is under way was read with the former plan, and would be written again.
-            self.coordinator.drain(_DRAIN_TIMEOUT_S)
+            self.coordinator.drain(DRAIN_TIMEOUT_S)
         self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))
         self.coordinator.change_plan(reader)

@@ -104,7 +104,7 @@ class OutputStream:
         self.stop()
 
     def _start_run(self) -> StreamRun:
-        return start_run(self._branches, owns_group=True, counts_only=True, sink=self._sink)
+        return start_run(self._branches, owns_group=True, sink=self._sink)
 
     def _write(self, run: StreamRun) -> None:
         try:

@@ -378,7 +378,7 @@ def reader_plan(
         _spec(options, codecs, columns),
         tuple(operators),
         options.batch_size,
-        counts_only,
+        counts_only or sink is not None,
         sink=sink,
     )
 

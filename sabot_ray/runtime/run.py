@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 
 from sabot_ray.errors import CommitFailed, ConfigError, Fenced, SabotRayError
-from sabot_ray.runtime.branch import BatchRef, Branch
+from sabot_ray.runtime.branch import DRAIN_TIMEOUT_S, BatchRef, Branch
 from sabot_ray.runtime.coordinator import RoutedBatch, wait_for_any
 from sabot_ray.runtime.plan import PlannedBranch, RunPlan, SourceOptions, check_alike, prepare
 from sabot_ray.runtime.progress import RunProgress
@@ -27,8 +27,6 @@ logger = logging.getLogger("sabot_ray.runtime")
 
 #: Longest time that the last commit of a run may take, in seconds.
 FINAL_COMMIT_TIMEOUT_S = 30.0
-#: Longest time that readers have to write what is under way when a run is stopped, in seconds.
-_DRAIN_TIMEOUT_S = 10.0
 #: Longest time that a run waits for a batch in one go, so that a signal is seen soon, in seconds.
 _SLICE_S = 0.2
 
@@ -258,7 +256,7 @@ class StreamRun:
                 if incomplete is None:
                     raise
                 raise incomplete from error
-            drain_s = min(signals.remaining_s / 2, _DRAIN_TIMEOUT_S)
+            drain_s = min(signals.remaining_s / 2, DRAIN_TIMEOUT_S)
             self._for_each(lambda branch: branch.drain(drain_s))
             if signals.received is not None:
                 with contextlib.suppress(CommitFailed):

@@ -189,25 +189,20 @@ class WritingReader(Reader):
         self._under_way = left
         return written
 
-    def _refused(self) -> _UnderWay | None:
-        """Return a range of which a record was not written; None if there is none."""
-        return next((e for e in self._under_way if e.is_settled() and e.failures()), None)
-
     def _raise_refused(self) -> None:
         """Raise the error of a record that was not written, if there is one.
 
         Raises:
             SinkError: There is one.
         """
-        refused = self._refused()
-        if refused is not None:
-            failures = sorted(refused.failures(), key=lambda failed: failed.row)
-            error = sink_error(failures)
-            message = f"{_read_from(refused.info)}: {error.message}"
-            self._reading = refused.info.partition
-            raise SinkError(
-                message, error.topic, error.partition, error.records
-            ) from error.__cause__
+        for entry in self._under_way:
+            if entry.is_settled() and (failures := entry.failures()):
+                error = sink_error(sorted(failures, key=lambda failed: failed.row))
+                message = f"{_read_from(entry.info)}: {error.message}"
+                self._reading = entry.info.partition
+                raise SinkError(
+                    message, error.topic, error.partition, error.records
+                ) from error.__cause__
 
     def _await_written(self, deadline: float) -> list[BatchInfo]:
         """Return the ranges that are written, waiting for those that still may be."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from sabot_ray import Stream
@@ -40,3 +41,15 @@ def read_topic(broker: KafkaBroker, backend: Backend, ray_session: None) -> Read
         return stream
 
     return make
+
+
+def committed(broker: KafkaBroker, topic: str) -> int:
+    """Return the sum of what the group of the topic's name has committed in it."""
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic}
+    )
+    try:
+        wanted = [confluent_kafka.TopicPartition(topic, number) for number in range(2)]
+        return sum(max(entry.offset, 0) for entry in consumer.committed(wanted, timeout=10))
+    finally:
+        consumer.close()

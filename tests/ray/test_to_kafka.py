@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from typing import Any
 
-import confluent_kafka
 import orjson
 import psutil
 import pyarrow.compute as pc
@@ -18,7 +17,7 @@ from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.kafka.reading import read_all
-from tests.ray.conftest import ReadTopic
+from tests.ray.conftest import ReadTopic, committed
 from tests.servers import KafkaBroker, wait_until
 
 NUMBERS = {"n": "int64"}
@@ -34,18 +33,6 @@ def numbers(make_topic: MakeTopic, produce: Produce) -> str:
 
 def written(broker: KafkaBroker, topic: str) -> list[int]:
     return sorted(orjson.loads(record.value)["n"] for record in read_all(broker, topic))
-
-
-def committed(broker: KafkaBroker, topic: str) -> int:
-    """Return the sum of what the group of the topic's name has committed in it."""
-    consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic}
-    )
-    try:
-        wanted = [confluent_kafka.TopicPartition(topic, number) for number in range(2)]
-        return sum(max(entry.offset, 0) for entry in consumer.committed(wanted, timeout=10))
-    finally:
-        consumer.close()
 
 
 @pytest.mark.parametrize("use_cpp", [True, False])

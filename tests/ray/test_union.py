@@ -7,7 +7,6 @@ import itertools
 from collections import deque
 from typing import Any
 
-import confluent_kafka
 import pyarrow as pa
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -16,7 +15,7 @@ from sabot_ray import ConfigError, DecodeError, Fenced, ReadIncomplete
 from sabot_ray.runtime.run import StreamRun
 from sabot_ray.testing import EmbeddedKafka, Record, produce
 from tests.conftest import MakeTopic, Produce
-from tests.ray.conftest import ReadTopic
+from tests.ray.conftest import ReadTopic, committed
 from tests.servers import KafkaBroker
 
 NUMBERS = {"n": "int64"}
@@ -34,18 +33,6 @@ def pair(make_topic: MakeTopic, produce: Produce) -> tuple[str, str]:
 
 def numbers(batches: Any) -> list[int]:
     return sorted(n for batch in batches for n in batch["n"].to_pylist())
-
-
-def committed(broker: KafkaBroker, topic: str) -> int:
-    """Return the sum of what the group of the topic's name has committed in it."""
-    consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic}
-    )
-    try:
-        wanted = [confluent_kafka.TopicPartition(topic, number) for number in range(2)]
-        return sum(max(entry.offset, 0) for entry in consumer.committed(wanted, timeout=10))
-    finally:
-        consumer.close()
 
 
 def test_union_gives_the_rows_of_all_with_every_terminal(
