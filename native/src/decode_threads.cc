@@ -18,7 +18,8 @@ Result<std::shared_ptr<DecodeThreads>> DecodeThreads::Start(size_t count) {
   Status status;
   try {
     while (threads->count() < count) {
-      threads->threads_.emplace_back(&DecodeThreads::Serve, threads.get());
+      std::thread& thread = threads->threads_.emplace_back(&DecodeThreads::Serve, threads.get());
+      pthread_setname_np(thread.native_handle(), "sabot-decode");
     }
   } catch (const std::system_error& error) {
     status = Status::Invalid("decode_threads: of " + std::to_string(count) + " threads only " +
@@ -73,7 +74,6 @@ void DecodeThreads::TakeParts(std::unique_lock<std::mutex>* lock) {
 }
 
 void DecodeThreads::Serve() {
-  pthread_setname_np(pthread_self(), "sabot-decode");
   std::unique_lock lock(mutex_);
   for (;;) {
     has_work_.wait(lock, [&] { return stopping_ || next_part_ < parts_; });
