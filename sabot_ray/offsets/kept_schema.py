@@ -1,17 +1,15 @@
 """The schema that is kept beside the committed offsets, so that a restart has the same one.
 
-It travels in the metadata of each commit, a text of 4,096 bytes at most (docs/adr/0005)::
+It is the entry ``schema`` of what is committed there, see `envelope`::
 
-    {"sabot_ray": 1, "schema": {"version": 2, "evolved": 1, "values": "eJx...", "keys": "eJx..."}}
+    {"version": 2, "evolved": 1, "values": "eJx...", "keys": "eJx..."}
 
-``values`` and ``keys`` are Arrow IPC schemas, compressed by zlib, in base64. Other entries may
-stand beside ``schema``, and are left to whoever knows them.
+``values`` and ``keys`` are Arrow IPC schemas, compressed by zlib, in base64.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import zlib
 from collections.abc import Iterable
@@ -21,16 +19,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sabot_ray.errors import ConfigError
+from sabot_ray.offsets.envelope import unpack
 from sabot_ray.schema import check_value_schema, without_notes
 
 logger = logging.getLogger("sabot_ray.offsets")
 
-#: Longest metadata that is committed, in bytes: brokers refuse more than 4,096
-#: (offset.metadata.max.bytes), and what else is to stand there needs some of them.
-MAX_METADATA_BYTES: Final = 4000
-
-#: The version of the envelope: a program that knows only others cannot read it.
-_ENVELOPE: Final = 1
 #: No schema of a stream is larger; whoever may commit could make us unpack gigabytes.
 _MAX_SCHEMA_BYTES: Final = 1 << 20
 
@@ -64,15 +57,14 @@ class KeptSchema:
                 kept = found
         return kept
 
-    def to_metadata(self) -> str | None:
-        """Return the text to commit; None if it is too long for one."""
+    def to_entry(self) -> dict[str, Any]:
+        """Return what is to be committed."""
         schema: dict[str, Any] = {"version": self.version, "evolved": self.evolved}
         for name, fields in (("values", self.values), ("keys", self.keys)):
             if fields is not None:
                 packed = zlib.compress(without_notes(fields).serialize().to_pybytes(), 9)
                 schema[name] = base64.b64encode(packed).decode()
-        text = json.dumps({"sabot_ray": _ENVELOPE, "schema": schema}, separators=(",", ":"))
-        return text if len(text) <= MAX_METADATA_BYTES else None
+        return schema
 
     def has_fields_of(self, other: KeptSchema) -> bool:
         """Tell whether both describe the same columns."""
@@ -86,18 +78,10 @@ def _is_same(one: pa.Schema | None, other: pa.Schema | None) -> bool:
 
 
 def _read(text: str) -> KeptSchema | None:
-    try:
-        envelope = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(envelope, dict) or "sabot_ray" not in envelope:
+    schema = unpack(text).get("schema")
+    if schema is None:
         return None
     try:
-        if envelope["sabot_ray"] != _ENVELOPE:
-            raise ValueError(f"its version is {envelope['sabot_ray']!r}, not {_ENVELOPE}")
-        schema = envelope.get("schema")
-        if schema is None:
-            return None
         values, keys = (_unpack(schema.get(name)) for name in ("values", "keys"))
         evolved, version = schema["evolved"], schema["version"]
         if not isinstance(version, int) or evolved not in range(len(values or ()) + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -15,7 +15,8 @@ from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import ConfigError
 from sabot_ray.kafka.metadata import ClusterClient
 from sabot_ray.kafka.sampling import sample_records
-from sabot_ray.offsets.kept_schema import MAX_METADATA_BYTES, KeptSchema
+from sabot_ray.offsets.envelope import MAX_METADATA_BYTES, pack
+from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.schema import RESCUED_COLUMN, differences, metadata_fields
 from sabot_ray.types import TopicPartition, Watermarks, by_topic
 
@@ -154,15 +155,20 @@ def _inferred(
     )
 
 
-def commit_metadata(options: SourceOptions, kept: KeptSchema) -> str:
-    """Return what is committed beside each offset; nothing, with a warning, if it does not fit."""
-    if kept.values is None and kept.keys is None:
-        return ""
-    metadata = kept.to_metadata()
-    if metadata is not None:
-        return metadata
+def commit_metadata(options: SourceOptions, kept: KeptSchema, **others: Any) -> str:
+    """Return what is committed beside each offset.
+
+    Args:
+        options: The source.
+        kept: The schema; with a warning, it is left out where it does not fit.
+        others: What else is kept.
+    """
+    has_fields = kept.values is not None or kept.keys is not None
+    text = pack({"schema": kept.to_entry(), **others}) if has_fields else None
+    if text is not None:
+        return text
     # Who declares it has the same one after a restart in any case.
-    if kept.evolved or options.codec is None or options.key_codec is None:
+    if kept.evolved or (has_fields and None in (options.codec, options.key_codec)):
         columns = len(kept.values or ()) + len(kept.keys or ())
         logger.warning(
             "group '%s': the schema of %d columns does not fit into the %d bytes that are kept "
@@ -172,4 +178,4 @@ def commit_metadata(options: SourceOptions, kept: KeptSchema) -> str:
             columns,
             MAX_METADATA_BYTES,
         )
-    return ""
+    return (pack(others) or "") if others else ""

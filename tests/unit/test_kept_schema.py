@@ -9,7 +9,8 @@ import zlib
 import pyarrow as pa
 import pytest
 
-from sabot_ray.offsets.kept_schema import MAX_METADATA_BYTES, KeptSchema
+from sabot_ray.offsets.envelope import MAX_METADATA_BYTES, pack
+from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.schema import JSON_TEXT_METADATA
 
 VALUES = pa.schema(
@@ -34,10 +35,14 @@ def schema_entry(message: bytes, **entries: object) -> dict[str, object]:
     return {"version": 1, "evolved": 0, "values": values, **entries}
 
 
+def committed(kept: KeptSchema) -> str | None:
+    return pack({"schema": kept.to_entry()})
+
+
 @pytest.mark.parametrize("keys", [None, KEYS])
 def test_schema_comes_back_as_it_was_kept(keys: pa.Schema | None) -> None:
     kept = KeptSchema(VALUES, keys, evolved=2, version=7)
-    text = kept.to_metadata()
+    text = committed(kept)
     assert text is not None
     found = KeptSchema.newest([text])
     assert found == kept
@@ -48,7 +53,7 @@ def test_schema_comes_back_as_it_was_kept(keys: pa.Schema | None) -> None:
 
 def test_newest_version_counts_and_of_equal_ones_the_first() -> None:
     versions = [KeptSchema(pa.schema([(f"v{n}", pa.int64())]), None, 0, n // 2) for n in range(6)]
-    texts = [str(versions[n].to_metadata()) for n in (1, 4, 5, 0, 2)]
+    texts = [str(committed(versions[n])) for n in (1, 4, 5, 0, 2)]
     assert KeptSchema.newest(texts) == versions[4]
 
 
@@ -61,12 +66,12 @@ def test_metadata_of_other_programs_is_passed_over(
 ) -> None:
     kept = KeptSchema(VALUES, None)
     assert KeptSchema.newest([text]) is None
-    assert KeptSchema.newest([text, str(kept.to_metadata())]) == kept
+    assert KeptSchema.newest([text, str(committed(kept))]) == kept
     assert caplog.text == ""
 
 
 def test_entries_beside_the_schema_are_left_alone() -> None:
-    text = json.loads(str(KeptSchema(VALUES, None).to_metadata()))
+    text = json.loads(str(committed(KeptSchema(VALUES, None))))
     text |= {"leader_epoch": 3, "schema": text["schema"] | {"of": "a later version"}}
     assert KeptSchema.newest([json.dumps(text)]) == KeptSchema(VALUES, None)
     assert KeptSchema.newest(['{"sabot_ray": 1, "leader_epoch": 3}']) is None
@@ -106,7 +111,7 @@ def test_schema_that_cannot_be_read_is_ignored_with_a_warning(
 def test_schema_that_does_not_fit_has_no_text() -> None:
     def of_columns(count: int) -> str | None:
         names = (f"{base64.b32encode(str(n * 7919).encode()).decode()}" for n in range(count))
-        return KeptSchema(pa.schema([(name, pa.int64()) for name in names]), None).to_metadata()
+        return committed(KeptSchema(pa.schema([(name, pa.int64()) for name in names]), None))
 
     fitting = of_columns(100)
     assert fitting is not None
