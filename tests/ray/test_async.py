@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Produce
 from tests.ray.conftest import ReadTopic
 from tests.ray.test_progress import committed
-from tests.servers import KafkaBroker
+from tests.servers import KafkaBroker, wait_until
 
 NUMBERS = {"n": "int64"}
 
@@ -59,7 +59,7 @@ def test_cancelled_task_ends_an_idle_stream_and_keeps_what_was_acknowledged(
     read_topic: ReadTopic, numbers: str, broker: KafkaBroker
 ) -> None:
     # Continuous: after the records it waits for ever.
-    stream = read_topic(numbers, numbers, schema=NUMBERS, batch_size=60)
+    stream = read_topic(numbers, numbers, schema=NUMBERS, batch_size=60, auto_commit_interval_ms=50)
 
     async def read() -> int:
         rows = 0
@@ -70,13 +70,14 @@ def test_cancelled_task_ends_an_idle_stream_and_keeps_what_was_acknowledged(
                 rows += batch.num_rows
 
         counting = asyncio.create_task(count())
-        while rows < 100:
-            await asyncio.sleep(0.01)
+        # The last batch is acknowledged by a thread that asks for another one.
+        await asyncio.to_thread(
+            wait_until, lambda: committed(broker, numbers, numbers) == 100, timeout_s=30.0
+        )
         counting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await counting
         return rows
 
     assert asyncio.run(read()) == 100
-    # The first batch was acknowledged by asking for the second, the second by asking for a third.
     assert committed(broker, numbers, numbers) == 100
