@@ -345,8 +345,16 @@ def committed_offsets(
             raise kafka_error(entry.error, what)
     return {
         TopicPartition(entry.topic, entry.partition): OffsetAndMetadata(
-            entry.offset, entry.metadata or ""
+            entry.offset, _metadata(entry)
         )
         for entry in answer
         if entry.offset >= 0
     }
+
+
+def _metadata(entry: confluent_kafka.TopicPartition) -> str:
+    try:
+        return entry.metadata or ""
+    except UnicodeDecodeError:
+        # Of a client that commits no NUL character: confluent-kafka reads on in memory until one.
+        return ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
 
+import aiokafka
 import confluent_kafka
 import pytest
 from aiokafka.errors import UnknownMemberIdError
@@ -13,6 +15,7 @@ from confluent_kafka import KafkaException
 
 from sabot_ray.errors import BrokerUnavailable, CommitFailed, ConfigError, Fenced, KafkaError
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
 from sabot_ray.offsets.kafka_group import KafkaGroupStore
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
 from sabot_ray.types import OffsetAndMetadata, TopicPartition
@@ -35,6 +38,14 @@ def open_store(broker):
     yield open_one
     for store in stores:
         store.close()
+
+
+@pytest.fixture
+def connected(broker):
+    """A client of confluent-kafka."""
+    client = ConfluentClusterClient(KafkaConfig(broker.bootstrap_servers))
+    yield client
+    client.close()
 
 
 @pytest.fixture(params=BOTH)
@@ -76,6 +87,40 @@ def test_acquire_again_gives_what_was_committed(make_topic, open_store, first, s
     store.close()
     store = open_store(second, topic, (0, 1, 2))
     assert store.acquire() == at(topic, 6) | at(topic, None, None, 7, metadata="ü" * 2000)
+
+
+@pytest.mark.parametrize("first", BOTH)
+def test_metadata_of_every_length_is_read_to_its_end_and_no_further(
+    make_topic, open_store, connected, first
+):
+    # confluent-kafka reads it as a text of C, which ends at a NUL character wherever that is.
+    topic = make_topic(partitions=1)
+    store = open_store(first, topic)
+    store.acquire()
+    for length in range(1, 60):
+        wanted = at(topic, length, metadata="ü" * length)
+        store.commit(wanted, timeout_s=10)
+        assert connected.committed(f"{topic}-group", wanted) == wanted
+
+
+def test_metadata_of_programs_that_end_no_text_does_no_harm(topic, connected, broker):
+    group = f"{topic}-group"
+    partition = aiokafka.TopicPartition(topic, 0)
+
+    async def commit() -> None:
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=broker.bootstrap_servers, group_id=group, enable_auto_commit=False
+        )
+        await consumer.start()
+        consumer.assign([partition])
+        for length in range(1, 60):
+            offset = aiokafka.structs.OffsetAndMetadata(length, "ü" * length)
+            await consumer.commit({partition: offset})
+            found = await asyncio.to_thread(connected.committed, group, [TopicPartition(topic, 0)])
+            assert [committed.offset for committed in found.values()] == [length]
+        await consumer.stop()
+
+    asyncio.run(commit())
 
 
 def test_commit_with_metadata_beyond_the_limit_is_refused(topic, open_store, store_class):
