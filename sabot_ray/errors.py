@@ -322,6 +322,8 @@ _QUESTIONS: dict[int | type[KafkaError], str] = {
     33: "is this mechanism enabled on this listener?",
     29: "is there an ACL that lets this user DESCRIBE and READ the topic?",
     30: "is there an ACL that lets this user READ the group?",
+    53: "is there an ACL that lets this user WRITE and DESCRIBE the transactional ids that begin "
+    "with the stream_id?",
     AuthenticationFailed: "are the user and the password, or the token, right, and is the "
     "mechanism enabled on this listener?",
     AuthorizationFailed: "which ACL is missing?",

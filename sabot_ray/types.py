@@ -93,6 +93,20 @@ class FailedRecord(NamedTuple):
     error: Exception
 
 
+class TransactionFailure(NamedTuple):
+    """What a step of a transaction could not do.
+
+    Attributes:
+        error: Why, a `sabot_ray.errors.KafkaError`.
+        is_retriable: Whether the same step may be tried again, and goes on where it stopped.
+        requires_abort: Whether the transaction can only be aborted. If neither, its client is done.
+    """
+
+    error: Exception
+    is_retriable: bool
+    requires_abort: bool
+
+
 class WrittenRecords(NamedTuple):
     """Where records of a batch were written.
 

@@ -29,7 +29,13 @@ from sabot_ray.errors import (
     KafkaError,
     from_librdkafka,
 )
-from sabot_ray.types import FailedRecord, SourceStats, Watermarks, WrittenRecords
+from sabot_ray.types import (
+    FailedRecord,
+    SourceStats,
+    TransactionFailure,
+    Watermarks,
+    WrittenRecords,
+)
 
 
 cdef extern from "arrow/c_data.h" nogil:

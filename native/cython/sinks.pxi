@@ -14,6 +14,16 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         int64_t records
         int64_t first_offset
         int64_t last_offset
+    struct TransactionError:
+        int code
+        string reason
+        cbool is_retriable
+        cbool requires_abort
+    struct GroupOffset:
+        string topic
+        int32_t partition
+        int64_t next_offset
+        string metadata
     cppclass CppDelivery "sabot::Delivery":
         int64_t outstanding()
         cbool Wait(milliseconds) except +
@@ -24,6 +34,11 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         Result[shared_ptr[CppProducer]] Make(
             const shared_ptr[const CppLibrdkafkaApi]&, const cmap[string, string]&) except +
         cbool Flush(milliseconds) except +
+        TransactionError InitTransactions(milliseconds) except +
+        TransactionError BeginTransaction() except +
+        TransactionError SendOffsets(
+            const vector[GroupOffset]&, const string&, milliseconds) except +
+        TransactionError EndTransaction(cbool, milliseconds) except +
         Status FatalError()
         void Close(milliseconds) except +
 
@@ -53,6 +68,17 @@ cdef int64_t _SIGNAL_CHECK_MS = 200
 
 cdef int64_t _slice_ms(deadline):
     return max(0, min(_SIGNAL_CHECK_MS, int((deadline - monotonic()) * 1000)))
+
+
+cdef _transaction_failure(const TransactionError& error):
+    if not error.code:
+        return None
+    name = error_name(error.code)
+    return TransactionFailure(
+        from_librdkafka(error.code, name, f"{_text(error.reason)} ({name})"),
+        error.is_retriable,
+        error.requires_abort,
+    )
 
 
 cdef class Encoder:
@@ -120,6 +146,55 @@ cdef class Producer(Client):
         """Return what stopped the client for good; None if nothing has."""
         cdef Status status = self._opened().FatalError()
         return None if status.ok() else _error(status, "", -1)
+
+    # Of a client with a transactional.id; see `kafka/transactional_sink.py`, which calls them again
+    # as long as the error is retriable.
+
+    def init_transactions(self, timeout_s: float) -> TransactionFailure | None:
+        """End what a former client with this transactional id left open, and fence it."""
+        cdef CppProducer* producer = self._opened()
+        cdef int64_t timeout_ms = int(timeout_s * 1000)
+        cdef TransactionError error
+        with nogil:
+            error = producer.InitTransactions(milliseconds(timeout_ms))
+        return _transaction_failure(error)
+
+    def begin_transaction(self) -> TransactionFailure | None:
+        """Let the records that follow belong to a transaction."""
+        return _transaction_failure(self._opened().BeginTransaction())
+
+    def send_offsets(
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        group_metadata: bytes,
+        timeout_s: float,
+    ) -> TransactionFailure | None:
+        """Let the group's offsets belong to the transaction, too."""
+        cdef CppProducer* producer = self._opened()
+        cdef int64_t timeout_ms = int(timeout_s * 1000)
+        cdef vector[GroupOffset] given
+        cdef GroupOffset one
+        cdef string member = group_metadata
+        cdef TransactionError error
+        for (topic, partition), offset in offsets.items():
+            one.topic = topic.encode()
+            one.partition = partition
+            one.next_offset = offset.offset
+            one.metadata = offset.metadata.encode()
+            given.push_back(one)
+        with nogil:
+            error = producer.SendOffsets(given, member, milliseconds(timeout_ms))
+        return _transaction_failure(error)
+
+    def end_transaction(self, commit: bool, timeout_s: float) -> TransactionFailure | None:
+        """Make all of the transaction visible, once it is written; or give all of it up."""
+        cdef CppProducer* producer = self._opened()
+        cdef int64_t timeout_ms = int(timeout_s * 1000)
+        cdef cbool commits = commit
+        cdef TransactionError error
+        with nogil:
+            error = producer.EndTransaction(commits, milliseconds(timeout_ms))
+        return _transaction_failure(error)
 
     def close(self, timeout_s: float) -> None:
         """Give up what is outstanding, and free the client. Idempotent."""

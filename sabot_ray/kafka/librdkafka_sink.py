@@ -22,6 +22,11 @@ class LibrdkafkaSink(KafkaSink):
 
     def _connect(self) -> None:
         self._native = load_native()
+        self._producer = self._native.Producer(self._settings())
+        self._connection = LibrdkafkaConnection(self._spec.config, self._producer)
+
+    def _settings(self) -> dict[str, str]:
+        """Return librdkafka's settings."""
         settings = {
             **self._spec.config.librdkafka_settings("producer"),
             "compression.type": self._spec.compression,
@@ -34,8 +39,7 @@ class LibrdkafkaSink(KafkaSink):
         settings["queue.buffering.max.kbytes"] = str(room)
         if isinstance(self._spec.layout.partitioner, str):
             settings["partitioner"] = self._spec.layout.partitioner
-        self._producer = self._native.Producer(settings)
-        self._connection = LibrdkafkaConnection(self._spec.config, self._producer)
+        return settings
 
     def _make_encoder(self, codec: Codec) -> Any:
         return self._native.Encoder(codec)

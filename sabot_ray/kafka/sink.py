@@ -62,6 +62,7 @@ class SinkSpec:
         compression: One of `COMPRESSIONS`.
         on_encode_error: ``"fail"``: nothing is written of a batch with a row that cannot be
             encoded; ``"skip"``: that row is left out.
+        transactional_id: Of a `TransactionalSink`.
     """
 
     config: KafkaConfig
@@ -69,6 +70,7 @@ class SinkSpec:
     codec: Codec | str = "json"
     compression: str = "lz4"
     on_encode_error: Literal["fail", "skip"] = "fail"
+    transactional_id: str | None = None
 
     def codec_for(self, schema: pa.Schema) -> Codec:
         """Return the codec of values with these columns.
@@ -266,12 +268,15 @@ class KafkaSink(ABC):
         self._partition_count = (0, float("-inf"))
         self._connect()
         try:
-            if self._topic_name:
-                # So that what is wrong with the connection or the topic is told now.
-                self._count_partitions()
+            self._check_target()
         except BaseException:
             self.close()
             raise
+
+    def _check_target(self) -> None:
+        """Tell now what is wrong with the connection or the topic."""
+        if self._topic_name:
+            self._count_partitions()
 
     @abstractmethod
     def _connect(self) -> None:

@@ -37,6 +37,8 @@ using AdminOptionsHandle =
     ApiHandle<rd_kafka_AdminOptions_t, &LibrdkafkaApi::rd_kafka_AdminOptions_destroy>;
 using PartitionListHandle = ApiHandle<rd_kafka_topic_partition_list_t,
                                       &LibrdkafkaApi::rd_kafka_topic_partition_list_destroy>;
+using GroupMetadataHandle = ApiHandle<rd_kafka_consumer_group_metadata_t,
+                                      &LibrdkafkaApi::rd_kafka_consumer_group_metadata_destroy>;
 
 // A client. Queues, topics and records of it must be freed before.
 struct ClientDeleter {

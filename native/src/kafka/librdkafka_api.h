@@ -20,6 +20,7 @@ struct rd_kafka_queue_t;
 struct rd_kafka_error_t;
 struct rd_kafka_event_t;
 struct rd_kafka_headers_t;
+struct rd_kafka_consumer_group_metadata_t;
 struct rd_kafka_AdminOptions_t;
 struct rd_kafka_ListOffsets_result_t;
 struct rd_kafka_ListOffsetsResultInfo_t;
@@ -167,6 +168,8 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_destroy_flags, void, (rd_kafka_t*, int))                                              \
   X(rd_kafka_error_code, int, (const rd_kafka_error_t*))                                           \
   X(rd_kafka_error_string, const char*, (const rd_kafka_error_t*))                                 \
+  X(rd_kafka_error_is_retriable, int, (const rd_kafka_error_t*))                                   \
+  X(rd_kafka_error_txn_requires_abort, int, (const rd_kafka_error_t*))                             \
   X(rd_kafka_error_destroy, void, (rd_kafka_error_t*))                                             \
   X(rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t*, (int))                    \
   X(rd_kafka_topic_partition_list_destroy, void, (rd_kafka_topic_partition_list_t*))               \
@@ -206,6 +209,16 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_flush, int, (rd_kafka_t*, int))                                                       \
   X(rd_kafka_purge, int, (rd_kafka_t*, int))                                                       \
   X(rd_kafka_fatal_error, int, (rd_kafka_t*, char*, size_t))                                       \
+  X(rd_kafka_init_transactions, rd_kafka_error_t*, (rd_kafka_t*, int))                             \
+  X(rd_kafka_begin_transaction, rd_kafka_error_t*, (rd_kafka_t*))                                  \
+  X(rd_kafka_send_offsets_to_transaction, rd_kafka_error_t*,                                       \
+    (rd_kafka_t*, const rd_kafka_topic_partition_list_t*,                                          \
+     const rd_kafka_consumer_group_metadata_t*, int))                                              \
+  X(rd_kafka_commit_transaction, rd_kafka_error_t*, (rd_kafka_t*, int))                            \
+  X(rd_kafka_abort_transaction, rd_kafka_error_t*, (rd_kafka_t*, int))                             \
+  X(rd_kafka_consumer_group_metadata_read, rd_kafka_error_t*,                                      \
+    (rd_kafka_consumer_group_metadata_t**, const void*, size_t))                                   \
+  X(rd_kafka_consumer_group_metadata_destroy, void, (rd_kafka_consumer_group_metadata_t*))         \
   X(rd_kafka_topic_name, const char*, (const rd_kafka_topic_t*))                                   \
   X(rd_kafka_message_produce_errstr, const char*, (const rd_kafka_message_t*))                     \
   X(rd_kafka_message_destroy, void, (rd_kafka_message_t*))                                         \

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kafka/error_codes.h"
 
@@ -213,6 +214,56 @@ bool Producer::Flush(std::chrono::milliseconds timeout) {
   // The last reports may still be on their way to `OnDelivery`.
   std::unique_lock lock(mutex_);
   return told_.wait_until(lock, deadline, [this] { return deliveries_.empty(); });
+}
+
+TransactionError Producer::ToTransactionError(rd_kafka_error_t* error) {
+  if (error == nullptr) {
+    return {};
+  }
+  const ErrorHandle owned(api(), error);
+  return {.code = api()->rd_kafka_error_code(error),
+          .reason = api()->rd_kafka_error_string(error),
+          .is_retriable = api()->rd_kafka_error_is_retriable(error) != 0,
+          .requires_abort = api()->rd_kafka_error_txn_requires_abort(error) != 0};
+}
+
+TransactionError Producer::InitTransactions(std::chrono::milliseconds timeout) {
+  return ToTransactionError(
+      api()->rd_kafka_init_transactions(handle(), static_cast<int>(timeout.count())));
+}
+
+TransactionError Producer::BeginTransaction() {
+  return ToTransactionError(api()->rd_kafka_begin_transaction(handle()));
+}
+
+TransactionError Producer::SendOffsets(const std::vector<GroupOffset>& offsets,
+                                       const std::string& group_metadata,
+                                       std::chrono::milliseconds timeout) {
+  rd_kafka_consumer_group_metadata_t* member = nullptr;
+  TransactionError unreadable = ToTransactionError(api()->rd_kafka_consumer_group_metadata_read(
+      &member, group_metadata.data(), group_metadata.size()));
+  if (unreadable.code != 0) {
+    return unreadable;
+  }
+  const GroupMetadataHandle owned(api(), member);
+  const PartitionListHandle list(
+      api(), api()->rd_kafka_topic_partition_list_new(static_cast<int>(offsets.size())));
+  for (const GroupOffset& given : offsets) {
+    rd_kafka_topic_partition_t* const added =
+        api()->rd_kafka_topic_partition_list_add(list.get(), given.topic.c_str(), given.partition);
+    added->offset = given.next_offset;
+    // The list frees it. With its end, as confluent-kafka commits it: who reads it there takes it
+    // for a text that has one.
+    added->metadata = strndup(given.metadata.data(), given.metadata.size());
+    added->metadata_size = given.metadata.size() + 1;
+  }
+  return ToTransactionError(api()->rd_kafka_send_offsets_to_transaction(
+      handle(), list.get(), member, static_cast<int>(timeout.count())));
+}
+
+TransactionError Producer::EndTransaction(bool commit, std::chrono::milliseconds timeout) {
+  const auto end = commit ? api()->rd_kafka_commit_transaction : api()->rd_kafka_abort_transaction;
+  return ToTransactionError(end(handle(), static_cast<int>(timeout.count())));
 }
 
 Status Producer::FatalError() {

@@ -56,6 +56,22 @@ struct WrittenRecords {
   int64_t last_offset = -1;
 };
 
+// What a transaction could not do; nothing, where the code is 0.
+struct TransactionError {
+  int code = 0;
+  std::string reason;
+  bool is_retriable = false;    // The same call may be made again, and goes on where it stopped.
+  bool requires_abort = false;  // The transaction can only be aborted.
+};
+
+// The offset up to which a group has read a partition, as a transaction commits it.
+struct GroupOffset {
+  std::string topic;
+  int32_t partition = 0;
+  int64_t next_offset = 0;
+  std::string metadata;
+};
+
 // What becomes of the records of a batch. Thread safe.
 class Delivery {
  public:
@@ -115,6 +131,19 @@ class Producer final : public Client {
   // Sends what waits for company, and waits until nothing is outstanding, or the time is over;
   // tells whether that came in time.
   bool Flush(std::chrono::milliseconds timeout);
+
+  // Transactions, of a client whose settings have a transactional.id. One thread at a time, in
+  // the order of KIP-98: first `InitTransactions`, once. Each waits that long at most; an error
+  // that is neither retriable nor requires an abort ends the client.
+  TransactionError InitTransactions(std::chrono::milliseconds timeout);
+  TransactionError BeginTransaction();
+  // `group_metadata` is what rd_kafka_consumer_group_metadata_write gave, of the group's member.
+  TransactionError SendOffsets(const std::vector<GroupOffset>& offsets,
+                               const std::string& group_metadata,
+                               std::chrono::milliseconds timeout);
+  // Commits, once all that waits is written, or aborts.
+  TransactionError EndTransaction(bool commit, std::chrono::milliseconds timeout);
+
   // What stopped the client for good; Ok if nothing has.
   Status FatalError();
   // Gives up what is outstanding, waits that long at most to be told so, and frees the client. What
@@ -126,6 +155,7 @@ class Producer final : public Client {
   using Client::Client;
 
   void OnDelivery(EventHandle event) override;
+  TransactionError ToTransactionError(rd_kafka_error_t* error);
   // Null: this cannot be the name of a topic.
   rd_kafka_topic_t* Topic(const std::string& name);
   // Takes one record, or the batch itself, off the delivery, and forgets it after the last.
