@@ -225,6 +225,15 @@ class Brokers:
             for _, topic, *_, partitions in answer.topics
         }
 
+    async def cluster_id(self) -> str:
+        """Return the id that the cluster has given itself.
+
+        Raises:
+            KafkaError: No broker answers.
+        """
+        answer = await self._ask_any(MetadataRequest([], allow_auto_topic_creation=False))
+        return str(answer.cluster_id)
+
     async def create_topic(self, topic: str, partitions: int, timeout_s: float) -> None:
         """Create a topic, unless it exists, with the brokers' default replication.
 

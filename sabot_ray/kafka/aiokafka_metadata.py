@@ -74,10 +74,18 @@ class AiokafkaClusterClient:
         what = f"topic '{topic}': offsets at a time"
         return self._ask(what, lambda: self._brokers.offsets_at(topic, times_ms))
 
+    def cluster_id(self) -> str:
+        """See `ClusterClient.cluster_id`."""
+        return self._ask("cluster id", self._brokers.cluster_id)
+
     def committed(
-        self, group_id: str, partitions: Iterable[TopicPartition]
+        self,
+        group_id: str,
+        partitions: Iterable[TopicPartition],
+        *,
+        awaits_transactions: bool = True,
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """See `ClusterClient.committed`."""
+        """See `ClusterClient.committed`; aiokafka cannot wait for transactions."""
 
         async def question() -> dict[TopicPartition, OffsetAndMetadata]:
             coordinator = await self._brokers.coordinator(group_id)

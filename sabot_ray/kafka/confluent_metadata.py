@@ -216,11 +216,24 @@ class ConfluentClusterClient:
         answer = self._asked(f"topic '{topic}': offsets at a time", ask, deadline)
         return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in answer}
 
+    def cluster_id(self) -> str:
+        """See `ClusterClient.cluster_id`."""
+        try:
+            metadata = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._unavailable("cluster id", error.args[0]) from None
+        return str(metadata.cluster_id)
+
     def committed(
-        self, group_id: str, partitions: Iterable[TopicPartition]
+        self,
+        group_id: str,
+        partitions: Iterable[TopicPartition],
+        *,
+        awaits_transactions: bool = True,
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         """See `ClusterClient.committed`."""
-        consumer = self._new_consumer(group_id)
+        isolation = "read_committed" if awaits_transactions else "read_uncommitted"
+        consumer = self._new_consumer(group_id, **{"isolation.level": isolation})
         wanted = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
         what = f"group '{group_id}': committed offsets"
         try:

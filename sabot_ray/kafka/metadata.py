@@ -50,10 +50,24 @@ class ClusterClient(Protocol):
     def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
         """Return the bounds of each partition's log, under the configuration's isolation level."""
 
+    def cluster_id(self) -> str:
+        """Return the id that the cluster has given itself."""
+
     def committed(
-        self, group_id: str, partitions: Iterable[TopicPartition]
+        self,
+        group_id: str,
+        partitions: Iterable[TopicPartition],
+        *,
+        awaits_transactions: bool = True,
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """Return what a group has committed, without the partitions of which it has nothing."""
+        """Return what a group has committed, without the partitions of which it has nothing.
+
+        Args:
+            group_id: The group.
+            partitions: The partitions.
+            awaits_transactions: Whether to wait for the end of transactions that commit there, if
+                the client can.
+        """
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """Return the leader's node id of every partition, by topic; None where there is none now.
@@ -118,10 +132,17 @@ def await_leaders(client: ClusterClient, topic: str) -> None:
 
 @dataclass(frozen=True)
 class OffsetRange:
-    """The half-open range ``[start_offset, end_offset)``; no end means continuous."""
+    """The half-open range ``[start_offset, end_offset)``; no end means continuous.
+
+    Attributes:
+        start_offset: The first offset.
+        end_offset: The offset behind the last; None: there is no end.
+        from_committed: Whether it begins at what the group has committed, or would.
+    """
 
     start_offset: int
     end_offset: int | None
+    from_committed: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -178,6 +199,7 @@ def resolve_ranges(
     missing = []
     for partition in partitions:
         marks = watermarks[partition]
+        is_named = partition in starts
         bound = starts.get(partition, "committed" if partition in committed else "earliest")
         if bound == "committed" and partition in committed:
             first = committed[partition]
@@ -200,7 +222,11 @@ def resolve_ranges(
         if isinstance(until, datetime):
             found = last_at[partition]
             until = "latest" if found is None else min(found, marks.last_stable)
-        ranges[partition] = OffsetRange(first, _clamped_end(topic, partition, until, marks))
+        ranges[partition] = OffsetRange(
+            first,
+            _clamped_end(topic, partition, until, marks),
+            from_committed=bound == "committed" or not is_named,
+        )
     if missing and auto_offset_reset == "none":
         raise ConfigError(
             f"topic '{topic}' partitions {missing}: nothing is committed and auto_offset_reset is "

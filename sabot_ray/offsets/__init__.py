@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
-from sabot_ray.offsets.store import OffsetStore
+from sabot_ray.offsets.store import OffsetStore, TransactionalStore
 from sabot_ray.types import TopicPartition
 
 
@@ -19,3 +19,16 @@ def open_kafka_group(
     except ImportError:
         return AiokafkaGroupStore(config, group_id, stream_id, partitions)
     return KafkaGroupStore(config, group_id, stream_id, partitions)
+
+
+def open_transactional_group(
+    config: KafkaConfig, group_id: str, stream_id: str, partitions: Collection[TopicPartition]
+) -> TransactionalStore:
+    """Return the same for offsets that are committed in transactions.
+
+    Raises:
+        ImportError: confluent-kafka cannot be imported.
+    """
+    from sabot_ray.offsets.kafka_group import KafkaGroupStore
+
+    return KafkaGroupStore(config, group_id, stream_id, partitions, is_transactional=True)

@@ -63,13 +63,14 @@ _CUT_OFF = (
 
 
 class KafkaGroupStore:
-    """See `OffsetStore`.
+    """See `OffsetStore`, and `TransactionalStore`.
 
     Args:
         config: How to reach the brokers.
         group_id: The consumer group.
         stream_id: Becomes the member's ``group.instance.id``: one owner per stream id.
         partitions: The partitions whose offsets are kept: all of their topics.
+        is_transactional: Whether others commit, in transactions in this member's name.
     """
 
     def __init__(
@@ -78,12 +79,15 @@ class KafkaGroupStore:
         group_id: str,
         stream_id: str,
         partitions: Collection[TopicPartition],
+        *,
+        is_transactional: bool = False,
     ) -> None:
         self._config = config
         self._group_id = group_id
         self._stream_id = stream_id
         self._partitions = frozenset(partitions)
         self._where = describe_group(group_id, partitions)
+        self._is_transactional = is_transactional
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         # Guarded by _changed.
@@ -99,6 +103,10 @@ class KafkaGroupStore:
         self._committed: dict[TopicPartition, OffsetAndMetadata] | None = None
         # Set in the member's thread; any thread may look.
         self._assigned = False
+        self._group_metadata = b""
+        self._confirmed_at = 0.0
+        # Set by any thread, for the member's.
+        self._confirming = threading.Event()
         # The member's thread only:
         self._revoked = False
         self._member_id = ""
@@ -110,6 +118,20 @@ class KafkaGroupStore:
     def is_member(self) -> bool:
         """See `OffsetStore.is_member`."""
         return self._assigned and self._failure is None
+
+    @property
+    def group_metadata(self) -> bytes:
+        """See `TransactionalStore.group_metadata`."""
+        return self._group_metadata if self.is_member else b""
+
+    @property
+    def confirmed_at(self) -> float:
+        """See `TransactionalStore.confirmed_at`."""
+        return self._confirmed_at
+
+    def confirm(self) -> None:
+        """See `TransactionalStore.confirm`."""
+        self._confirming.set()
 
     def acquire(self) -> Offsets:
         """See `OffsetStore.acquire`."""
@@ -238,6 +260,9 @@ class KafkaGroupStore:
             "group.instance.id": self._stream_id,
             "on_commit": self._on_commit,
         }
+        if self._is_transactional:
+            # Else a look at what is committed would wait for a transaction whose writer is gone.
+            settings["isolation.level"] = "read_uncommitted"
         consumer = new_consumer(settings)
         self._revoked = False
         try:
@@ -255,6 +280,8 @@ class KafkaGroupStore:
                 # confluent-kafka lets one thread at a time into a client, and a poll keeps the
                 # others out for ever: so this thread commits, too.
                 self._commit_requested(consumer)
+                if self._assigned and self._confirming.is_set():
+                    self._confirm(consumer)
                 record = consumer.poll(_POLL_S)
                 error = record.error() if record is not None else None
                 if error is not None:
@@ -267,18 +294,31 @@ class KafkaGroupStore:
     def _wait_until_free(self, consumer: confluent_kafka.Consumer) -> None:
         """Wait for the brokers after a lost membership; fail if somebody took over meanwhile."""
         logger.warning("%s: cut off from the group; looking whether it may go on", self._where)
-        while not self._is_over():
-            try:
-                # First: an admin request that waits for a coordinator which comes back ends the
-                # process (librdkafka 2.16, an assertion in rd_kafka_enq_once_del_source_return).
-                self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
-                if self._is_replaced():
-                    self._fail(self._fenced("another member holds the stream's id"))
-                return
-            except (KafkaError, KafkaException) as exc:
-                if self._failure_in(exc) is not None:
-                    raise
+        while not self._is_over() and not self._look_for_others(consumer):
             self._closing.wait(_TRY_AGAIN_S)
+
+    def _confirm(self, consumer: confluent_kafka.Consumer) -> None:
+        began = time.monotonic()
+        # First, so that nobody's wish from now on is lost.
+        self._confirming.clear()
+        if self._look_for_others(consumer):
+            self._confirmed_at = began
+        else:
+            self._confirming.set()
+
+    def _look_for_others(self, consumer: confluent_kafka.Consumer) -> bool:
+        """Fail if somebody took over; tell whether the brokers answered."""
+        try:
+            # First: an admin request that waits for a coordinator which comes back ends the
+            # process (librdkafka 2.16, an assertion in rd_kafka_enq_once_del_source_return).
+            self._check_committed(self._look_up(consumer, _LOOK_TIMEOUT_S))
+            if self._is_replaced():
+                self._fail(self._fenced("another member holds the stream's id"))
+        except (KafkaError, KafkaException) as exc:
+            if self._failure_in(exc) is not None:
+                raise
+            return False
+        return True
 
     def _is_replaced(self) -> bool:
         return any(
@@ -306,6 +346,9 @@ class KafkaGroupStore:
 
     def _check_committed(self, found: Offsets) -> None:
         """Fail if somebody else has committed: he was the owner while this one was away."""
+        if self._is_transactional:
+            # Readers have; and they begin at what is committed, whoever that was.
+            return
         known = self._committed or {}
         for partition in found.keys() | known.keys():
             offset = offset_of(found.get(partition))
@@ -376,6 +419,7 @@ class KafkaGroupStore:
         if self._joined:
             # Somebody may have come and gone between the look at the group and the joining.
             self._check_committed(committed)
+        self._group_metadata = consumer.consumer_group_metadata()
         self._assigned = True
         self._attempted.clear()
         with self._changed:

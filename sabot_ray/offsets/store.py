@@ -57,6 +57,21 @@ class OffsetStore(Protocol):
         """Give up the ownership, so that another stream may take part at once. Idempotent."""
 
 
+class TransactionalStore(OffsetStore, Protocol):
+    """One whose offsets others commit, in transactions in the owner's name (KIP-447)."""
+
+    @property
+    def group_metadata(self) -> bytes:
+        """The owner's membership, as producers send it; empty while there is none."""
+
+    @property
+    def confirmed_at(self) -> float:
+        """When the ownership was last known to stand, by `time.monotonic`."""
+
+    def confirm(self) -> None:
+        """Ask the group for the owner, in the background; `check` raises if it is another one."""
+
+
 def offset_of(committed: OffsetAndMetadata | None) -> int | None:
     """Return the offset of what is committed; None of nothing."""
     return None if committed is None else committed.offset
