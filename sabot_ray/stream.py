@@ -18,6 +18,7 @@ from sabot_ray.kafka.config import KafkaConfig, check_setting_names
 from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.options import (
     INFER,
+    check_choice,
     check_number,
     check_seconds,
     check_source_options,
@@ -30,6 +31,8 @@ from sabot_ray.kafka.options import (
 )
 from sabot_ray.kafka.outgoing import Column, Partitioner
 from sabot_ray.kafka.sink import checked_sink_spec
+from sabot_ray.kafka.source import Backend
+from sabot_ray.kafka.transactional_sink import TRANSACTION_TIMEOUT_S
 from sabot_ray.runtime.branch import BatchRef
 from sabot_ray.runtime.operators import (
     FilterExpression,
@@ -66,6 +69,8 @@ _NOT_YET = frozenset(
 )
 
 _MIB = 1 << 20
+#: Longest ``interval_s`` under exactly-once: the rest is for the batch that is at work at its end.
+_LONGEST_TRANSACTION_S = TRANSACTION_TIMEOUT_S / 3
 
 
 class Stream:
@@ -489,16 +494,18 @@ class Stream:
         partition: Column | None = None,
         partitioner: str | Partitioner = "murmur2_random",
         columns: Sequence[str] | None = None,
-        delivery: Literal["at_least_once"] = "at_least_once",
+        delivery: Literal["at_least_once", "exactly_once"] = "at_least_once",
         interval_s: float = 1.0,
         wait: bool = True,
         **kafka_settings: Any,
     ) -> OutputStream:
         """Run the stream, and write its batches to a topic; `docs/writing.md` has the whole.
 
-        The readers write: records do not pass the driver, which commits the offsets of what is
-        written to the stream's group. At least once: after a failure, records whose offsets were
-        not committed yet are written again.
+        The readers write: records do not pass the driver. At least once, the driver commits the
+        offsets of what is written to the stream's group: after a failure, records whose offsets
+        were not committed yet are written again. Exactly once, each reader commits records and
+        offsets in one transaction: whoever reads with ``isolation.level=read_committed`` sees each
+        record once. It ends at Kafka: the operators' functions may run twice for a record.
 
         Args:
             bootstrap_servers: Where to write: ``"host:port"``, several, or a `KafkaConfig`.
@@ -516,9 +523,11 @@ class Stream:
             partitioner: One of librdkafka's, by default Java's, or a function of a batch and the
                 number of partitions.
             columns: The columns to encode; None: all but the stream's metadata columns.
-            delivery: Only ``"at_least_once"`` is available yet.
+            delivery: ``"at_least_once"``, or ``"exactly_once"``, which needs the native backend, a
+                ``group_id``, and the target on the source's cluster.
             interval_s: How often offsets are committed, in seconds (in place of the stream's
-                ``auto_commit_interval_ms``).
+                ``auto_commit_interval_ms``); exactly once, as long readers wait for records, and
+                10 at most.
             wait: Whether to return only when the source has ended; else it runs in the background.
             kafka_settings: Settings of a Kafka producer, by name.
 
@@ -533,8 +542,7 @@ class Stream:
         """
         if codec_options is not None:
             raise ConfigError("codec_options: not available yet")
-        if delivery != "at_least_once":
-            raise ConfigError(f"delivery={delivery!r}: not available yet; 'at_least_once' is")
+        check_choice("delivery", delivery, ("at_least_once", "exactly_once"))
         check_seconds("interval_s", interval_s, 0.001, 3600)
         options = inspect.signature(self.to_kafka).parameters.keys() - {"kafka_settings"}
         check_setting_names(kafka_settings, "producer", options)
@@ -562,12 +570,42 @@ class Stream:
                     "to_kafka: enable_auto_commit=False leaves commits to StreamRun.commit(), "
                     "which a stream that writes does not have; leave it out, or the group_id"
                 )
-        output = OutputStream(self._branches, SinkPlan(backend, spec), interval_s)
+        if delivery == "exactly_once":
+            self._check_exactly_once(backend, interval_s)
+        sink = SinkPlan(backend, spec, delivery == "exactly_once", interval_s)
+        output = OutputStream(self._branches, sink, interval_s)
         if wait:
             output.run()
         else:
             output.start()
         return output
+
+    def _check_exactly_once(self, backend: Backend, interval_s: float) -> None:
+        what = "delivery='exactly_once'"
+        if interval_s > _LONGEST_TRANSACTION_S:
+            raise ConfigError(
+                f"interval_s: {what} takes at most {_LONGEST_TRANSACTION_S:g} s: a transaction "
+                "holds up who reads what is committed"
+            )
+        owners: set[str] = set()
+        for branch in self._branches:
+            options = branch.options
+            if "aiokafka" in (backend, options.backend):
+                raise ConfigError(
+                    f"{what} needs the native backend on both sides, and this is aiokafka; write "
+                    "with delivery='at_least_once'"
+                )
+            if options.group_id is None:
+                raise ConfigError(
+                    f"{what} commits offsets with the records: pass a group_id to from_kafka"
+                )
+            stream_id = options.stream_id or options.group_id
+            if stream_id in owners:
+                raise ConfigError(
+                    f"{what}: two streams of the union have the stream_id '{stream_id}', but it "
+                    "names their transactions; pass a stream_id of its own to each"
+                )
+            owners.add(stream_id)
 
     # Looking: these never commit and never join the group.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from sabot_ray.runtime.plan import RunPlan, SourceOptions, reader_plan
 from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.schemas import commit_metadata
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
+from sabot_ray.types import TopicPartition
 
 #: Longest time that readers have to write what is under way, before a run ends or its schema grows,
 #: in seconds.
@@ -132,10 +133,13 @@ class Branch:
         self._plan = plan
         self._tracker = AckTracker()
         self._store = plan.store
+        self._ownership = plan.ownership
         self._evolution = SchemaEvolution(options)
         # What came of each evolution; the batches of the next ones may be under way.
         self._generations = [_Generation(plan.schema, self._commit_metadata())]
         self._generation = 0
+        if self._ownership is not None:
+            self._ownership.keep(self._generations[0].metadata)
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self.coordinator = Coordinator(
             plan.reader,
@@ -144,13 +148,14 @@ class Branch:
             actor_options=options.actor_options,
             max_in_flight_bytes=options.max_in_flight_bytes or max_in_flight_bytes,
             unacknowledged=self._tracker.pending_bytes,
+            ownership=plan.ownership,
         )
         # Last: threads run at once, and only `close` ends them.
         self._discovery: PartitionDiscovery | None = None
         if options.end is None and options.partitions is None:
             self._discovery = PartitionDiscovery(options, plan.ranges)
         self._committer: Committer | None = None
-        if plan.store is not None:
+        if plan.store is not None and plan.ownership is None:
             interval_s = options.config.get("auto.commit.interval.ms", 5000) / 1000
             self._committer = Committer(
                 plan.store,
@@ -173,6 +178,8 @@ class Branch:
         """
         if self._committer is not None:
             self._committer.check()
+        elif self._store is not None:
+            self._store.check()
         if self._discovery is not None and (added := self._discovery.take()):
             self.coordinator.add(added)
         self._evolve()
@@ -286,7 +293,7 @@ class Branch:
 
     def status(self) -> RunStatus:
         """Return how far it is: ``"RUNNING"`` or ``"DEGRADED"``."""
-        stored = self._committer.stored if self._committer else {}
+        stored = self._committed()
         is_degraded = self.coordinator.is_degraded or (
             self._store is not None and not self._store.is_member
         )
@@ -353,12 +360,24 @@ class Branch:
             self.coordinator.drain(DRAIN_TIMEOUT_S)
         self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))
+        if self._ownership is not None:
+            self._ownership.keep(self._generations[-1].metadata)
         self.coordinator.change_plan(reader)
+
+    def _committed(self) -> Mapping[TopicPartition, int]:
+        if self._committer is not None:
+            return self._committer.stored
+        if self._ownership is None:
+            return {}
+        # The readers tell of what is committed only.
+        told = list(self.coordinator.progress.items())
+        return {**self._plan.committed, **{p: progress.delivered_offset for p, progress in told}}
 
     def _commit_metadata(self) -> str:
         if self._store is None:
             return ""
-        return commit_metadata(self.options, self._plan.codecs.kept)
+        others = {} if self._ownership is None else self._ownership.entries
+        return commit_metadata(self.options, self._plan.codecs.kept, **others)
 
     def _stage(self) -> None:
         if self._committer is not None:

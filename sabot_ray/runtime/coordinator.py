@@ -26,6 +26,7 @@ from sabot_ray.errors import (
     SabotRayError,
 )
 from sabot_ray.kafka.metadata import OffsetRange
+from sabot_ray.kafka.transactional_sink import TransactionLost
 from sabot_ray.runtime.reader import (
     LONG_POLL_S,
     Assignment,
@@ -35,6 +36,8 @@ from sabot_ray.runtime.reader import (
     ReaderPlan,
     read_inline,
 )
+from sabot_ray.runtime.transactional_reader import Opened, TransactionalReader
+from sabot_ray.runtime.transactions import Ownership, TransactionPlan, slot_of
 from sabot_ray.runtime.writing_reader import Drained, WritingReader
 from sabot_ray.types import SourceStats, TopicPartition
 
@@ -155,6 +158,8 @@ class _ReaderHandle:
         self.partitions: dict[TopicPartition, PartitionProgress] = {}
         self.actor: Any = None
         self.control: _ControlGroup | None = None
+        # Since when it waits for the confirmation that its partitions are still ours.
+        self.opens_since: float | None = None
         # The actor's next_batch with its options: making them anew for each call costs.
         self.ask: Any = None
         # Answered once the actor runs, whatever its `open` is doing.
@@ -212,6 +217,7 @@ class Coordinator:
         max_in_flight_bytes: Limit of the bytes that are asked for, routed, or delivered and not
             acknowledged. Each reader may go beyond it by a batch of partitions that hold nothing.
         unacknowledged: Tells how many bytes were delivered and are not acknowledged.
+        ownership: Of readers that commit by themselves, in transactions.
     """
 
     def __init__(
@@ -223,7 +229,9 @@ class Coordinator:
         actor_options: Mapping[str, Any],
         max_in_flight_bytes: int,
         unacknowledged: Unacknowledged,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership
         self.progress: dict[TopicPartition, PartitionProgress] = {}
         self._most_readers = readers
         self._budget = max_in_flight_bytes
@@ -240,8 +248,7 @@ class Coordinator:
             "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
         }
         self._actor_options = actor_options
-        kind = Reader if plan.sink is None else WritingReader
-        self._actor_class = ray.remote(**actor_options)(kind)
+        self._actor_class = ray.remote(**actor_options)(_kind_of_reader(plan))
         self._plan_ref = self._put(plan)
         # How many plans there were before this one.
         self._generation = 0
@@ -266,6 +273,10 @@ class Coordinator:
         for reader, added in self._deal(ranges).items():
             if reader.actor is None:
                 self._start(reader)
+            elif self._ownership is not None:
+                # What it has under way is committed before, or given up.
+                reader.calls.clear()
+                self._open(reader)
             else:
                 answer = reader.actor.assign.options(concurrency_group="data").remote(
                     [self._assignment(partition) for partition in added]
@@ -319,15 +330,24 @@ class Coordinator:
             )
             if wanted.is_empty:
                 continue
-            if len(self._readers) < self._most_readers:
-                self._readers.append(_ReaderHandle())
-                reader = self._readers[-1]
-            else:
+            reader = self._owner_of_slot(partition)
+            if reader is None and len(self._readers) < self._most_readers:
+                reader = _ReaderHandle()
+                self._readers.append(reader)
+            elif reader is None:
                 reader = min(self._readers, key=lambda reader: len(reader.partitions))
             reader.partitions[partition] = progress
             self._reader_of[partition] = reader
             dealt.setdefault(reader, []).append(partition)
         return dealt
+
+    def _owner_of_slot(self, partition: TopicPartition) -> _ReaderHandle | None:
+        """Return the reader that has partitions of the same slot, and so has to have this one."""
+        if self._ownership is None:
+            return None
+        slots = self._ownership.slots
+        slot = slot_of(partition, slots)
+        return next((r for p, r in self._reader_of.items() if slot_of(p, slots) == slot), None)
 
     @property
     def has_routed(self) -> bool:
@@ -344,6 +364,7 @@ class Coordinator:
         """Whether a reader is being replaced, does not answer, or is cut off from its brokers."""
         return any(
             (reader.is_cut_off and not reader.is_ended)
+            or (reader.opens_since is not None and reader.epoch > 1)
             or (
                 (call := next(iter(reader.calls), None)) is not None
                 and ((call.is_open and reader.is_replacement) or reader.ping is not None)
@@ -492,7 +513,12 @@ class Coordinator:
 
     def _assignment(self, partition: TopicPartition) -> Assignment:
         progress = self.progress[partition]
-        return Assignment(partition, progress.routed_offset, progress.range.end_offset)
+        return Assignment(
+            partition,
+            progress.routed_offset,
+            progress.range.end_offset,
+            progress.range.from_committed,
+        )
 
     def _start(self, reader: _ReaderHandle) -> None:
         reader.runs = False
@@ -510,15 +536,32 @@ class Coordinator:
         reader.held = frozenset()
         reader.long_poll_s = LONG_POLL_S
         reader.is_cut_off = False
-        opening = reader.actor.open.options(concurrency_group="data").remote(
-            self._plan_ref,
-            [
-                self._assignment(p)
-                for p, progress in reader.partitions.items()
-                if not progress.is_routed
-            ],
+        if self._ownership is None:
+            self._note_call(reader, _Call(self._opening(reader), is_open=True))
+            return
+        reader.opens_since = 0.0
+        if reader.epoch > 1:
+            # Somebody else may have its partitions by now.
+            reader.opens_since = time.monotonic()
+            self._ownership.confirm()
+        self._open_confirmed(self._ownership)
+
+    def _open_confirmed(self, ownership: Ownership) -> None:
+        """Let the readers begin whose partitions are known to be ours."""
+        for reader in self._readers:
+            if reader.opens_since is None:
+                continue
+            transactions = ownership.plan(reader.opens_since)
+            if transactions is not None:
+                reader.opens_since = None
+                self._note_call(reader, _Call(self._opening(reader, transactions), is_open=True))
+
+    def _opening(self, reader: _ReaderHandle, *more: TransactionPlan) -> ray.ObjectRef[Any]:
+        unread = (p for p, progress in reader.partitions.items() if not progress.is_routed)
+        answer: ray.ObjectRef[Any] = reader.actor.open.options(concurrency_group="data").remote(
+            self._plan_ref, [self._assignment(partition) for partition in unread], *more
         )
-        self._note_call(reader, _Call(opening, is_open=True))
+        return answer
 
     def _note_call(self, reader: _ReaderHandle, call: _Call) -> None:
         if not reader.calls:
@@ -534,6 +577,13 @@ class Coordinator:
             return
         for progress in reader.partitions.values():
             progress.restarts += 1
+        self._count_death(reader, reason)
+        logger.warning("%s: the reader is replaced: %s", reader, reason)
+        reader.is_replacement = True
+        reader.new_field = None
+        self._start(reader)
+
+    def _count_death(self, reader: _ReaderHandle, reason: str) -> None:
         if time.monotonic() - reader.started_at > _LONG_LIFE_S:
             reader.deaths_without_progress = 0
         reader.deaths_without_progress += 1
@@ -543,10 +593,16 @@ class Coordinator:
                 f"{reader}: the reader ended {MAX_DEATHS_WITHOUT_PROGRESS} times without getting "
                 f"further; the last time: {reason}"
             )
-        logger.warning("%s: the reader is replaced: %s", reader, reason)
-        reader.is_replacement = True
-        reader.new_field = None
-        self._start(reader)
+
+    def _transaction_lost(self, reader: _ReaderHandle, error: TransactionLost) -> None:
+        """Let the reader do it again, from what is committed by then."""
+        reader.calls.clear()
+        if self._is_draining:
+            return
+        if not error.passes:
+            self._count_death(reader, error.message)
+        logger.warning("%s: a transaction is done again: %s", reader, error)
+        self._open(reader)
 
     def _reread(self, partition: TopicPartition, reason: str) -> None:
         """Go on with a new actor, from the partition's first offset that was not delivered."""
@@ -560,6 +616,7 @@ class Coordinator:
         self._replace(self._reader_of[partition], reason)
 
     def _kill(self, reader: _ReaderHandle) -> None:
+        reader.opens_since = None
         if reader.actor is not None:
             ray.kill(reader.actor)
             reader.actor = reader.control = None
@@ -570,6 +627,8 @@ class Coordinator:
         held_bytes = self._routed_bytes + self._unacknowledged()
         for reader in self._readers:
             if reader.actor is None or reader.is_ended or reader.new_field is not None:
+                continue
+            if reader.opens_since is not None:
                 continue
             held = self._held_of(reader)
             if held != reader.held and len(reader.partitions) > 1:
@@ -612,7 +671,11 @@ class Coordinator:
         held = self._unacknowledged()
         if self._warned_held or self._routed or not held:
             return
-        unfinished = [r for r in self._readers if not r.is_ended and r.new_field is None]
+        unfinished = [
+            r
+            for r in self._readers
+            if not r.is_ended and r.new_field is None and r.opens_since is None
+        ]
         if not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
@@ -657,12 +720,17 @@ class Coordinator:
             answer = pickle.loads(answer)
         if isinstance(answer, Failure):
             failure = answer.to_error()
+            if isinstance(failure, TransactionLost):
+                self._transaction_lost(reader, failure)
+                return
             if not isinstance(failure, NewField):
                 raise self._error_of(failure, answer.partition or reader.first_unread)
             reader.new_field = failure
             # They would only say the same.
             reader.calls.clear()
             return
+        if isinstance(answer, Opened):
+            self._begin_at(answer.starts)
         if call.batch is None:
             return
         infos: list[BatchInfo] = answer
@@ -671,6 +739,18 @@ class Coordinator:
         covered = [info.next_offset - info.start_offset for info in infos]
         if any(covered):
             reader.has_caught_up = max(covered) < _SHORT_RANGE
+
+    def _begin_at(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Take over where a reader begins, which knows what is committed."""
+        for partition, start in starts.items():
+            progress = self.progress[partition]
+            routed, progress.routed_offset = progress.routed_offset, start
+            if start < routed:
+                progress.delivered_offset = min(progress.delivered_offset, start)
+            elif start > routed:
+                # Its last words were not heard, or a former run's.
+                info = BatchInfo.without_rows(partition, routed, start, progress.stats)
+                self._routed.append(RoutedBatch(info, None, 0, progress.stats, self._generation))
 
     def _route(
         self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any] | None
@@ -699,6 +779,8 @@ class Coordinator:
 
     def _watch(self) -> None:
         """Replace readers that neither answer nor die: a frozen process shows no error."""
+        if self._ownership is not None:
+            self._open_confirmed(self._ownership)
         now = time.monotonic()
         for reader in self._readers:
             if not reader.calls:
@@ -813,6 +895,12 @@ class _ControlGroup:
         self.hold = actor.hold.options(concurrency_group="control")
         self.stop_reading = actor.stop_reading.options(concurrency_group="control")
         self.close = actor.close.options(concurrency_group="control")
+
+
+def _kind_of_reader(plan: ReaderPlan) -> type[Reader]:
+    if plan.sink is None:
+        return Reader
+    return TransactionalReader if plan.sink.is_exactly_once else WritingReader
 
 
 def _drain(reader: _ReaderHandle) -> ray.ObjectRef[Any]:

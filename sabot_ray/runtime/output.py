@@ -16,9 +16,9 @@ from sabot_ray.runtime.status import RunStatus
 class OutputStream:
     """A stream that is written to Kafka; made by `Stream.to_kafka`.
 
-    The readers read, apply the operators and write; records never pass the driver, which commits
-    the offsets of what is written. At least once: after a failure, records that were written and
-    whose offsets were not committed are written again.
+    The readers read, apply the operators and write; records never pass the driver. At least once,
+    it commits the offsets of what is written: after a failure, records that were written and whose
+    offsets were not committed are written again. Exactly once, the readers commit them together.
 
     Also a context manager, which stops it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from sabot_ray.kafka.metadata import (
     resolve_ranges,
 )
 from sabot_ray.kafka.source import Backend, SourceSpec
-from sabot_ray.offsets import open_kafka_group
+from sabot_ray.offsets import open_kafka_group, open_transactional_group
 from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
@@ -34,6 +35,7 @@ from sabot_ray.runtime.schemas import (
     resolve_codecs,
     watermarks_of,
 )
+from sabot_ray.runtime.transactions import Ownership, kept_slots
 from sabot_ray.schema import differences
 from sabot_ray.types import TopicPartition
 
@@ -103,6 +105,7 @@ class RunPlan:
         reader: What every reader executes.
         ranges: What to read, as integers.
         store: Where progress is kept, owned by this run; None if it keeps none.
+        ownership: Of readers that commit by themselves, in transactions; None: the run commits.
         committed: The committed offsets at the start.
         codecs: How records are decoded.
         schema: The schema of the batches; None behind a ``map``.
@@ -111,6 +114,7 @@ class RunPlan:
     reader: ReaderPlan
     ranges: Mapping[TopicPartition, OffsetRange]
     store: OffsetStore | None
+    ownership: Ownership | None
     committed: Mapping[TopicPartition, int]
     codecs: Codecs
     schema: pa.Schema | None
@@ -233,10 +237,7 @@ def prepare(
             # Behind a map nobody knows the columns yet.
             for schema in filter(None, schemas):
                 sink.spec.check(schema)
-            if isinstance(sink.spec.layout.topic, str):
-                # Raises where it does not exist, or the brokers do not answer.
-                with connected(sink.spec.config) as target:
-                    target.partitions(sink.spec.layout.topic)
+            _check_target(sink, looks)
         plans = []
         for branch, look in zip(branches, looks, strict=True):
             plan = _plan(branch, look, owns_group=owns_group)
@@ -249,12 +250,36 @@ def prepare(
         return plans
 
 
+def _check_target(sink: SinkPlan, looks: Sequence[_Look]) -> None:
+    """Check that the topic exists, and is where transactions need it.
+
+    Raises:
+        ConfigError: Exactly once, and it is on another cluster than a source.
+        KafkaError: It does not exist, or the brokers do not answer.
+    """
+    topic = sink.spec.layout.topic
+    if not isinstance(topic, str) and not sink.is_exactly_once:
+        return
+    with connected(sink.spec.config) as target:
+        if isinstance(topic, str):
+            target.partitions(topic)
+        if sink.is_exactly_once and any(
+            look.client.cluster_id() != target.cluster_id() for look in looks
+        ):
+            raise ConfigError(
+                "delivery='exactly_once': a transaction covers one cluster, and the source is on "
+                "another one than the target; write with delivery='at_least_once'"
+            )
+
+
 def _look(
     branch: PlannedBranch, client: ClusterClient, *, counts_only: bool, sink: SinkPlan | None
 ) -> _Look:
     options, operators = branch
     existing = existing_partitions(options, client)
-    committed = _committed(options, client, existing)
+    is_exactly_once = sink is not None and sink.is_exactly_once
+    # A transaction whose writer is gone would hold this up: the readers end it, and look again.
+    committed = _committed(options, client, existing, awaits_transactions=not is_exactly_once)
     kept = _kept_schema(committed)
     codecs = resolve_codecs(options, client, read_partitions(options, existing), kept)
     reader = reader_plan(options, operators, codecs, counts_only=counts_only, sink=sink)
@@ -301,11 +326,19 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
     partitions = read_partitions(options, existing)
     with contextlib.ExitStack() as undo:
         store: OffsetStore | None = None
+        ownership: Ownership | None = None
         if owns_group and options.group_id is not None:
             stream_id = options.stream_id or options.group_id
-            store = open_kafka_group(options.config, options.group_id, stream_id, existing)
+            group = options.config, options.group_id, stream_id, existing
+            if reader.sink is not None and reader.sink.is_exactly_once:
+                store = transactional = open_transactional_group(*group)
+            else:
+                store, transactional = open_kafka_group(*group), None
             undo.callback(store.close)
             committed = store.acquire()
+            if transactional is not None:
+                slots = kept_slots(committed, existing)
+                ownership = Ownership(transactional, options.group_id, stream_id, slots)
             if _kept_schema(committed) != kept:
                 # The former owner's last words.
                 kept = _kept_schema(committed)
@@ -329,6 +362,7 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
             reader,
             ranges,
             store,
+            ownership,
             {partition: found.offset for partition, found in committed.items()},
             codecs,
             output_schema(operators, codecs.source_schema(options.metadata)),
@@ -338,15 +372,22 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
 
 
 def _committed(
-    options: SourceOptions, client: ClusterClient, partitions: Sequence[TopicPartition]
+    options: SourceOptions,
+    client: ClusterClient,
+    partitions: Sequence[TopicPartition],
+    *,
+    awaits_transactions: bool = True,
 ) -> Offsets:
     if options.group_id is None:
         return {}
+    ask = functools.partial(
+        client.committed, options.group_id, partitions, awaits_transactions=awaits_transactions
+    )
     try:
-        return client.committed(options.group_id, partitions)
+        return ask()
     except BrokerUnavailable:
         # At a cluster's first group Kafka makes its topic of offsets, which may take its time.
-        return client.committed(options.group_id, partitions)
+        return ask()
 
 
 def _kept_schema(committed: Offsets) -> KeptSchema | None:

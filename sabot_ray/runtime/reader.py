@@ -58,10 +58,15 @@ class SinkPlan:
     Attributes:
         backend: Which sink to use.
         spec: What it writes.
+        is_exactly_once: Whether records and offsets are committed together; see
+            `TransactionalReader`.
+        interval_s: Time between commits then.
     """
 
     backend: Backend
     spec: SinkSpec
+    is_exactly_once: bool = False
+    interval_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,13 @@ class Assignment:
         partition: The topic partition.
         start_offset: The first offset to read.
         end_offset: The end of the range; None is continuous.
+        from_committed: Whether what the group has committed by then goes before the start.
     """
 
     partition: TopicPartition
     start_offset: int
     end_offset: int | None
+    from_committed: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,15 @@ class BatchInfo:
     stats: SourceStats
     long_poll_s: float
     is_cut_off: bool
+
+    @classmethod
+    def without_rows(
+        cls, partition: TopicPartition, start_offset: int, next_offset: int, stats: SourceStats
+    ) -> BatchInfo:
+        """Describe a range of which there is nothing to hand over."""
+        return cls(
+            partition, start_offset, next_offset, 0, False, None, 0, stats, LONG_POLL_S, False
+        )
 
 
 @dataclass(frozen=True)

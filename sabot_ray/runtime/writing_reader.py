@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -20,18 +20,19 @@ from sabot_ray.runtime.reader import (
     Failure,
     Reader,
     ReaderPlan,
-    SinkPlan,
     _Partition,
 )
 from sabot_ray.types import FailedRecord, TopicPartition
 
 #: Records under way are looked after so often, in seconds.
-_LOOK_S = 0.05
+LOOK_S = 0.05
 #: How many batches may be under way, beside what the client itself holds back.
 _MOST_UNDER_WAY = 32
 #: How long a reader that starts waits for brokers that are away, in seconds: as long as a record
 #: would.
 _CONNECT_PATIENCE_S = 120.0
+
+_Sink = TypeVar("_Sink", bound=PartitionSink)
 
 
 class Drained(NamedTuple):
@@ -49,16 +50,22 @@ class Drained(NamedTuple):
 
 
 @dataclass
-class _UnderWay:
+class UnderWay:
     """A range that was read, and what becomes of its records; None where no row was left."""
 
     info: BatchInfo
     delivery: Delivery | None
 
     def is_settled(self) -> bool:
+        """See `Delivery.is_settled`."""
         return self.delivery is None or self.delivery.is_settled()
 
+    def wait(self) -> bool:
+        """Wait a little until it is; tell whether it was."""
+        return self.delivery is None or self.delivery.wait(LOOK_S)
+
     def failures(self) -> list[FailedRecord]:
+        """See `Delivery.failures`."""
         return [] if self.delivery is None else self.delivery.failures()
 
 
@@ -74,7 +81,7 @@ class WritingReader(Reader):
         super().__init__()
         self._sink: PartitionSink | None = None
         # In the order in which they were read.
-        self._under_way: deque[_UnderWay] = deque()
+        self._under_way: deque[UnderWay] = deque()
 
     def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
         """See `Reader.open`."""
@@ -84,20 +91,21 @@ class WritingReader(Reader):
         if failure is not None:
             return failure
         assert plan.sink is not None
+        sink = plan.sink
         self._enter("write")
         try:
-            self._sink = self._connect(plan.sink)
+            self._sink = self._patiently(lambda: connect_sink(sink.backend, sink.spec))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
-            self._failure = Failure.of(_of_the_sink(error))
+            self._failure = Failure.of(of_the_sink(error))
         self._enter("idle")
         return self._failure
 
-    def _connect(self, plan: SinkPlan) -> PartitionSink:
+    def _patiently(self, connect: Callable[[], _Sink]) -> _Sink:
         """Connect, also to brokers that are away for a while: one that runs would bear it, too."""
         deadline = time.monotonic() + _CONNECT_PATIENCE_S
         while True:
             try:
-                return connect_sink(plan.backend, plan.spec)
+                return connect()
             except BrokerUnavailable:
                 if time.monotonic() >= deadline or self._closing.wait(1.0):
                     raise
@@ -138,8 +146,8 @@ class WritingReader(Reader):
             self._sink.tend()
         waiting = (entry for entry in self._under_way if not entry.is_settled())
         first = next(waiting, None)
-        if first is not None and first.delivery is not None:
-            first.delivery.wait(_LOOK_S)
+        if first is not None:
+            first.wait()
 
     def _read_on(self) -> None:
         """Read what is at hand, without a wait, as far as there may be more under way."""
@@ -159,24 +167,28 @@ class WritingReader(Reader):
         self._enter("write")
         rows = batch if batch is not None and batch.num_rows else None
         delivery = self._send(told[1], rows) if rows is not None else None
-        self._under_way.append(_UnderWay(told[1], delivery))
+        self._under_way.append(UnderWay(told[1], delivery))
         self._enter("idle")
         return told
 
-    def _send(self, info: BatchInfo, rows: pa.RecordBatch) -> Delivery:
+    def _sink_of(self, partition: TopicPartition) -> PartitionSink:
+        """Return where what was read of the partition is written."""
         assert self._sink is not None
+        return self._sink
+
+    def _send(self, info: BatchInfo, rows: pa.RecordBatch) -> Delivery:
         try:
-            return self._sink.send(rows)
+            return self._sink_of(info.partition).send(rows)
         except EncodeError as error:
             message = f"{_read_from(info)}: {error.message}"
             raise EncodeError(message, error.row, error.field, error.reason) from error
         except KafkaError as error:
-            raise _of_the_sink(error) from error
+            raise of_the_sink(error) from error
 
     def _take_written(self) -> list[BatchInfo]:
         """Return the ranges before which nothing of their partition is under way any more."""
         written: list[BatchInfo] = []
-        left: deque[_UnderWay] = deque()
+        left: deque[UnderWay] = deque()
         # Nothing may be told of what lies behind it in the same partition.
         held: set[TopicPartition] = set()
         for entry in self._under_way:
@@ -197,12 +209,8 @@ class WritingReader(Reader):
         """
         for entry in self._under_way:
             if entry.is_settled() and (failures := entry.failures()):
-                error = sink_error(sorted(failures, key=lambda failed: failed.row))
-                message = f"{_read_from(entry.info)}: {error.message}"
                 self._reading = entry.info.partition
-                raise SinkError(
-                    message, error.topic, error.partition, error.records
-                ) from error.__cause__
+                raise refused(entry.info, failures)
 
     def _await_written(self, deadline: float) -> list[BatchInfo]:
         """Return the ranges that are written, waiting for those that still may be."""
@@ -242,11 +250,20 @@ class WritingReader(Reader):
             sink.close()
 
 
+def refused(info: BatchInfo, failures: Sequence[FailedRecord]) -> SinkError:
+    """Return the error of records that were not written, and were read in this range."""
+    error = sink_error(sorted(failures, key=lambda failed: failed.row))
+    message = f"{_read_from(info)}: {error.message}"
+    found = SinkError(message, error.topic, error.partition, error.records)
+    found.__cause__ = error.__cause__
+    return found
+
+
 def _read_from(info: BatchInfo) -> str:
     return f"read from {info.partition}, offsets {info.start_offset} to {info.next_offset - 1}"
 
 
-def _of_the_sink(error: Exception) -> Exception:
+def of_the_sink(error: Exception) -> Exception:
     """Return the error so that nobody takes it for one of the source."""
     if not isinstance(error, KafkaError):
         return error

@@ -6,6 +6,7 @@ in the file was done even if the process was killed in the next moment.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import pyarrow.compute as pc
 import ray
 
 from sabot_ray import BatchLost, SabotRayError, Stream
@@ -81,6 +83,8 @@ def hold_references(run: StreamRun, notes: Notes, options: dict[str, Any]) -> No
 def main() -> None:
     options = json.loads(sys.argv[1])
     notes = Notes(options["notes"])
+    # For a test that wants to know where it hangs.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     ray.init(
         address=options["address"],
         log_to_driver=False,
@@ -96,6 +100,12 @@ def main() -> None:
         **options.get("stream", {}),
     )
     try:
+        if "target" in options:
+            partition = pc.field("partition")
+            servers, target, sink = (options[n] for n in ("bootstrap_servers", "target", "sink"))
+            stream.to_kafka(servers, target, partition=partition, **sink)
+            notes.write("finished")
+            return
         with stream.start() as run:
             starts = {part.partition: part.position for part in run.status().partitions}
             notes.write("started", positions=starts, committed=committed(run))

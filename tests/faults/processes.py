@@ -21,13 +21,13 @@ from tests.servers import wait_until
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def readers(ancestor: int | None = None) -> list[psutil.Process]:
+def readers(ancestor: int | None = None, kind: str = "Reader") -> list[psutil.Process]:
     """Return the reader processes below a process, by default below this one."""
     found = []
     for process in psutil.Process(ancestor).children(recursive=True):
         try:
             # Ray writes what an actor's process does into its command line.
-            if any("ray::Reader" in part for part in process.cmdline()):
+            if any(f"ray::{kind}" in part for part in process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue
@@ -139,7 +139,7 @@ class Driver:
     @property
     def output(self) -> str:
         """What it and its Ray printed last."""
-        return self._output.read_text(errors="replace")[-4000:]
+        return self._output.read_text(errors="replace")[-12000:]
 
 
 class Drivers:

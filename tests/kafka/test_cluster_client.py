@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import confluent_kafka
+import confluent_kafka.admin
 import pytest
 
 from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartition
@@ -31,6 +32,13 @@ def connect(request):
 def test_partitions_are_ascending(broker, make_topic, connect):
     client = connect(broker.bootstrap_servers)
     assert client.partitions(make_topic(partitions=3)) == [0, 1, 2]
+
+
+def test_cluster_id_is_that_of_the_cluster(broker, connect):
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    expected = admin.list_topics(timeout=10).cluster_id
+
+    assert connect(broker.bootstrap_servers).cluster_id() == expected
 
 
 def test_missing_topic_is_an_error_that_says_what_to_do(broker, connect):

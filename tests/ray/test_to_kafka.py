@@ -226,7 +226,7 @@ def test_missing_topic_is_an_error(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"delivery": "exactly_once"}, "delivery='exactly_once': not available yet"),
+        ({"delivery": "twice"}, "delivery: 'twice' is not one of 'at_least_once', 'exactly_once'"),
         ({"codec_options": {}}, "codec_options: not available yet"),
         ({"interval_s": 0}, "interval_s: expected seconds"),
         ({"key": "m"}, "key: .*'m'"),
