@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -344,6 +345,57 @@ TEST(RowWithHeadersForAPartitionThatDoesNotExistIsToldOnce) {
         producer.get());
     EXPECT_EQ(delivery->failures().size(), size_t{1});
   }
+}
+
+// What rd_kafka_consumer_group_metadata_write gives of a member of group "g".
+std::string GroupMetadata() {
+  const auto symbol = [](const char* name) { return TheApi()->Symbol(name); };
+  const auto make = reinterpret_cast<rd_kafka_consumer_group_metadata_t* (*)(const char*)>(
+      symbol("rd_kafka_consumer_group_metadata_new"));
+  const auto write = reinterpret_cast<rd_kafka_error_t* (*)(
+      const rd_kafka_consumer_group_metadata_t*, void**, size_t*)>(
+      symbol("rd_kafka_consumer_group_metadata_write"));
+  const GroupMetadataHandle member(TheApi(), make("g"));
+  void* bytes = nullptr;
+  size_t size = 0;
+  EXPECT(write(member.get(), &bytes, &size) == nullptr);
+  std::string text(static_cast<const char*>(bytes), size);
+  std::free(bytes);
+  return text;
+}
+
+TEST(TransactionTakesRecordsAndOffsetsAlong) {
+  const MockCluster cluster(TheApi());
+  cluster.CreateTopic("t", 1);
+  cluster.CreateTopic("source", 1);
+  const auto producer = Connect(cluster.bootstrap_servers(), {{"transactional.id", "s.0"}});
+  EXPECT_EQ(producer->InitTransactions(kLong).code, 0);
+  EXPECT_EQ(producer->BeginTransaction().code, 0);
+  const Rows rows(3);
+  SendAll({.values = &rows.batch()}, producer.get());
+
+  const std::vector<GroupOffset> offsets = {
+      {.topic = "source", .partition = 0, .next_offset = 3, .metadata = "kept"}};
+  EXPECT_EQ(producer->SendOffsets(offsets, GroupMetadata(), kLong).code, 0);
+  EXPECT_EQ(producer->EndTransaction(true, kLong).code, 0);
+  EXPECT_EQ(producer->BeginTransaction().code, 0);
+  EXPECT_EQ(producer->EndTransaction(false, kLong).code, 0);
+}
+
+TEST(TransactionSaysWhatItCannotDo) {
+  const MockCluster cluster(TheApi());
+  cluster.CreateTopic("source", 1);
+  const auto producer = Connect(cluster.bootstrap_servers(), {{"transactional.id", "s.0"}});
+  const TransactionError early = producer->BeginTransaction();
+  EXPECT_EQ(early.code, kafka_error::kState);
+  EXPECT(!early.reason.empty() && !early.is_retriable && !early.requires_abort);
+  EXPECT_EQ(producer->InitTransactions(kLong).code, 0);
+  EXPECT_EQ(producer->BeginTransaction().code, 0);
+
+  constexpr int kBadMessage = -199;  // RD_KAFKA_RESP_ERR__BAD_MSG
+  const TransactionError unreadable =
+      producer->SendOffsets({{.topic = "source", .next_offset = 1}}, "nobody", kLong);
+  EXPECT_EQ(unreadable.code, kBadMessage);
 }
 
 TEST(SenderThatStopsHalfwayLeavesTheDeliveryToWhatItHandedOver) {

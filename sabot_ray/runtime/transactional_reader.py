@@ -80,7 +80,7 @@ class TransactionalReader(WritingReader):
         try:
             self._open_sinks(plan, assignments)
             # Not before: a former owner may have committed until then.
-            starts = self._starts(plan.spec.config, assignments)
+            starts = self._patiently(lambda: self._starts(plan.spec.config, assignments))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(of_the_sink(error))
             self._enter("idle")

@@ -32,7 +32,7 @@ _MOST_UNDER_WAY = 32
 #: would.
 _CONNECT_PATIENCE_S = 120.0
 
-_Sink = TypeVar("_Sink", bound=PartitionSink)
+_T = TypeVar("_T")
 
 
 class Drained(NamedTuple):
@@ -100,14 +100,15 @@ class WritingReader(Reader):
         self._enter("idle")
         return self._failure
 
-    def _patiently(self, connect: Callable[[], _Sink]) -> _Sink:
-        """Connect, also to brokers that are away for a while: one that runs would bear it, too."""
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """Ask brokers that may be away for a while: a reader that runs would bear it, too."""
         deadline = time.monotonic() + _CONNECT_PATIENCE_S
         while True:
             try:
-                return connect()
-            except BrokerUnavailable:
-                if time.monotonic() >= deadline or self._closing.wait(1.0):
+                return ask()
+            except KafkaError as error:
+                passes = error.retriable or isinstance(error, BrokerUnavailable)
+                if not passes or time.monotonic() >= deadline or self._closing.wait(1.0):
                     raise
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
