@@ -50,6 +50,9 @@ PING_TIMEOUT_S = 4.0
 #: One that answers, but has been in its source for so long beside ``linger_s``, hangs there, in
 #: seconds. The fallback decodes a large batch of slow documents for a quarter of it.
 POLL_TIMEOUT_S = 60.0
+#: The same of one that ends transactions. Brokers that do not answer for so long, or a client that
+#: does not return, are as well left to the reader that takes over.
+COMMIT_TIMEOUT_S = 12.0
 #: Longest time from asking Ray for a reader, or from the last one that it started, until the next
 #: one runs, in seconds: Ray starts a few processes at a time.
 START_TIMEOUT_S = 30.0
@@ -246,6 +249,7 @@ class Coordinator:
         self._patience = {
             "open": START_TIMEOUT_S,
             "poll": POLL_TIMEOUT_S + plan.spec.linger_s,
+            "commit": COMMIT_TIMEOUT_S,
         }
         self._actor_options = actor_options
         self._actor_class = ray.remote(**actor_options)(_kind_of_reader(plan))
@@ -820,7 +824,7 @@ class Coordinator:
             return
         patience = self._patience.get(status.activity)
         if patience is not None and status.seconds > patience:
-            self._replace(reader, f"its source hangs since {status.seconds:.0f} s")
+            self._replace(reader, f"it hangs in '{status.activity}' since {status.seconds:.0f} s")
             return
         # User code may take its time.
         reader.waiting_since = now

@@ -195,8 +195,8 @@ class ReaderStatus:
     """What a reader is doing.
 
     Attributes:
-        activity: ``"idle"``, ``"open"``, ``"poll"`` (in the source) or ``"operators"`` (in user
-            code).
+        activity: ``"idle"``, ``"open"``, ``"poll"`` (in the source), ``"operators"`` (in user
+            code), ``"write"`` (waiting for the target) or ``"commit"`` (ending transactions).
         seconds: For how long.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from sabot_ray.errors import KafkaError
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.sink import PartitionSink
@@ -192,22 +194,29 @@ class TransactionalReader(WritingReader):
         by_slot: dict[int, list[UnderWay]] = {}
         for entry in entries:
             by_slot.setdefault(self._slot(entry.info.partition), []).append(entry)
-        infos: list[BatchInfo] = []
+        errors = {slot: self._settle(slot, by_slot[slot]) for slot in by_slot}
+        # librdkafka may never return from here (its issue 5456): the driver looks at the time.
+        self._enter("commit")
         with _pool(by_slot) as pool:
-            committing = {s: pool.submit(self._commit_slot, s, by_slot[s]) for s in by_slot}
-        for slot, done in committing.items():
-            error = done.exception()
+            ending = {
+                slot: pool.submit(self._end_transaction, slot, by_slot[slot], errors[slot])
+                for slot in by_slot
+            }
+        infos: list[BatchInfo] = []
+        for slot, ended in ending.items():
+            error = ended.result()
             if error is None:
                 infos += [entry.info for entry in by_slot[slot]]
-            elif isinstance(error, Exception):
+            else:
                 partition = by_slot[slot][0].info.partition
                 self._failure = Failure.of(of_the_sink(error), partition)
-            else:
-                raise error
         self._enter("idle")
         return infos
 
-    def _commit_slot(self, slot: int, entries: Sequence[UnderWay]) -> None:
+    def _end_transaction(
+        self, slot: int, entries: Iterable[UnderWay], error: Exception | None
+    ) -> Exception | None:
+        """Commit, or abort because of the error; return why nothing is committed."""
         assert self._transactions is not None
         sink = self._sinks[slot]
         offsets = {
@@ -217,36 +226,38 @@ class TransactionalReader(WritingReader):
             for entry in entries
             if entry.info.next_offset != entry.info.start_offset
         }
-        if not offsets:
-            return
         try:
-            self._await_written_in_transaction(sink, entries)
-            sink.commit(offsets, self._transactions.group_metadata)
-        except BaseException:
-            sink.abort()
-            raise
+            if error is not None:
+                sink.abort()
+            elif offsets:
+                sink.commit(offsets, self._transactions.group_metadata)
+        except Exception as met:  # noqa: BLE001 - whatever it is, the driver raises it
+            if error is None:
+                error = met
+                with contextlib.suppress(KafkaError):
+                    sink.abort()
+        return error
 
-    def _await_written_in_transaction(
-        self, sink: TransactionalSink, entries: Iterable[UnderWay]
-    ) -> None:
+    def _settle(self, slot: int, entries: Iterable[UnderWay]) -> Exception | None:
         """Wait until the fate of all records is known.
 
-        Raises:
-            SinkError: One can never be written.
-            TransactionLost: One was not written in time.
+        Returns:
+            `SinkError` if one can never be written, `TransactionLost` if one was not in time.
         """
+        sink = self._sinks[slot]
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_S
         for entry in entries:
             while not entry.wait():
                 sink.tend()
                 if time.monotonic() > deadline:
-                    raise TransactionLost("records were not written in time", passes=True)
+                    return TransactionLost("records were not written in time", passes=True)
             failures = [failed for failed in entry.failures() if not _is_consequence(failed)]
             passing = next((f for f in failures if getattr(f.error, "retriable", False)), None)
             if passing is not None:
-                raise TransactionLost(f"a record was not written: {passing.error}", passes=True)
+                return TransactionLost(f"a record was not written: {passing.error}", passes=True)
             if failures:
-                raise refused(entry.info, failures)
+                return refused(entry.info, failures)
+        return None
 
     def drain(self, timeout_s: float) -> bytes:
         """See `WritingReader.drain`: nothing is under way between two calls."""
