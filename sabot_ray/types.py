@@ -84,7 +84,7 @@ class FailedRecord(NamedTuple):
         row: Its row in the batch.
         topic: The topic.
         partition: The partition; -1: none was chosen yet.
-        error: Why, a `sabot_ray.errors.KafkaError`.
+        error: Why, a `sabot_ray.errors.KafkaError`; it does not repeat where.
     """
 
     row: int
@@ -114,6 +114,7 @@ class WrittenRecords(NamedTuple):
         topic: The topic.
         partition: The partition.
         records: How many.
+        bytes: Bytes of their keys and values.
         first_offset: The lowest offset; others may have written between it and the last.
         last_offset: The highest offset.
     """
@@ -121,8 +122,18 @@ class WrittenRecords(NamedTuple):
     topic: str
     partition: int
     records: int
+    bytes: int
     first_offset: int
     last_offset: int
+
+    def joined(self, other: WrittenRecords) -> WrittenRecords:
+        """Return these and others of the same partition as one."""
+        return self._replace(
+            records=self.records + other.records,
+            bytes=self.bytes + other.bytes,
+            first_offset=min(self.first_offset, other.first_offset),
+            last_offset=max(self.last_offset, other.last_offset),
+        )
 
 
 class Secret:

@@ -12,6 +12,7 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         string topic
         int32_t partition
         int64_t records
+        int64_t bytes
         int64_t first_offset
         int64_t last_offset
     struct TransactionError:
@@ -330,6 +331,7 @@ cdef class RecordSender:
                 _text(part.topic),
                 part.partition,
                 part.records,
+                part.bytes,
                 part.first_offset,
                 part.last_offset,
             )

@@ -153,6 +153,7 @@ TEST(EveryRowBecomesARecordAndTheDeliveryTellsWhere) {
   const auto second = SendAll({.values = &rows.batch()}, producer.get());
   EXPECT_EQ(Describe(first->written()), "t-0: 3 at 0..2; ");
   EXPECT_EQ(Describe(second->written()), "t-0: 3 at 3..5; ");
+  EXPECT_EQ(first->written()[0].bytes, int64_t{3 * sizeof(R"({"n":0})") - 3});
   EXPECT(first->failures().empty());
   EXPECT_EQ(ReadBack(cluster, 0, 4),
             R"(null='{"n":0}' null='{"n":1}' null='{"n":2}' null='{"n":0}' )");

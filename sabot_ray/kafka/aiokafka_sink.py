@@ -161,11 +161,12 @@ class AiokafkaSink(KafkaSink):
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is not written
                     delivery.fail(row, topic, partition, error)
                 else:
+                    size = len(arguments["key"] or b"") + len(_serialize(arguments["value"]) or b"")
                     self._under_way.add(future)
                     future.add_done_callback(self._under_way.discard)
                     future.add_done_callback(self._note_refusal)
                     future.add_done_callback(
-                        functools.partial(delivery.take_up, row, topic, partition)
+                        functools.partial(delivery.take_up, row, topic, partition, size)
                     )
                 left.popleft()
         finally:
@@ -318,9 +319,9 @@ class _Delivery:
             self._settled.set()
 
     def take_up(
-        self, row: int, topic: str, partition: int | None, done: asyncio.Future[Any]
+        self, row: int, topic: str, partition: int | None, size: int, done: asyncio.Future[Any]
     ) -> None:
-        """Note what has become of a record."""
+        """Note what has become of a record of so many bytes."""
         if done.cancelled():
             self.fail(row, topic, partition, KafkaError("given up: the sink was closed"))
             return
@@ -330,23 +331,18 @@ class _Delivery:
             return
         found = done.result()
         place = topic, found.partition
-        before = self._written.get(place, WrittenRecords(*place, 0, found.offset, found.offset))
-        self._written[place] = WrittenRecords(
-            *place,
-            before.records + 1,
-            min(before.first_offset, found.offset),
-            max(before.last_offset, found.offset),
-        )
+        written = WrittenRecords(*place, 1, size, found.offset, found.offset)
+        before = self._written.get(place)
+        self._written[place] = written if before is None else before.joined(written)
         self._room.release()
         self.settle()
 
     def fail(self, row: int, topic: str, partition: int | None, error: BaseException) -> None:
         """Note a record that was not written."""
-        where = f"topic '{topic}'"
         if isinstance(error, AiokafkaError):
-            error = kafka_error(error, where)
+            error = kafka_error(error, "aiokafka")
         elif not isinstance(error, KafkaError):
-            error = KafkaError(f"{where}: {type(error).__name__}: {error}")
+            error = KafkaError(f"{type(error).__name__}: {error}")
         number = -1 if partition is None else partition
         self._failures.append(FailedRecord(row, topic, number, error))
         self._room.release()

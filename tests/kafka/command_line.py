@@ -47,10 +47,9 @@ def start(*arguments: str, servers: str, **options: object) -> subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, "-m", "sabot_ray", *arguments],
         env={**os.environ, "SABOT_RAY_BOOTSTRAP_SERVERS": servers},
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,  # type: ignore[call-overload]
+        **{"stdin": subprocess.DEVNULL, **options},  # type: ignore[call-overload]
     )
 
 

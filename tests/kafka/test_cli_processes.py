@@ -10,8 +10,9 @@ import sys
 import orjson
 import pytest
 
-from tests.kafka.command_line import start, terminal
-from tests.kafka.reading import number
+from tests.kafka.command_line import json_lines, run, start, terminal
+from tests.kafka.reading import number, read_all
+from tests.servers import KafkaBroker, running_broker
 
 #: Runs the command line where some packages cannot be imported.
 _WITHOUT = """
@@ -42,6 +43,12 @@ def _without(blocked: str, *arguments: str, servers: str) -> subprocess.Complete
         timeout=60,
         check=False,
     )
+
+
+def record_count(broker: KafkaBroker, topic: str) -> int:
+    """Return how many records a topic of one partition has."""
+    (row,) = json_lines(run("topics", topic, "--json", servers=broker.bootstrap_servers))
+    return row["records"]
 
 
 def test_tail_ends_at_once_and_cleanly_at_ctrl_c(broker, topic, produce, backend):
@@ -106,18 +113,66 @@ def test_ctrl_c_does_not_wait_for_brokers_that_do_not_answer(wait_until):
     assert topics.returncode == 130
 
 
-def test_produce_delivers_what_is_on_its_way_at_ctrl_c(broker, topic, wait_until):
-    produce = start("produce", topic, "--rate", "500", "--json", servers=broker.bootstrap_servers)
+def test_produce_delivers_what_is_on_its_way_at_ctrl_c(broker, topic, wait_until, backend):
+    produce = start(
+        "produce", topic, "--rate", "500", "--json", "--backend", backend,
+        servers=broker.bootstrap_servers,
+    )  # fmt: skip
 
-    def records() -> int:
-        watermarks = start("topics", topic, "--json", servers=broker.bootstrap_servers)
-        return orjson.loads(watermarks.communicate(timeout=30)[0])["records"]
-
-    wait_until(records, 30)
+    wait_until(lambda: record_count(broker, topic), 30)
     produce.send_signal(signal.SIGINT)
     summary, told = produce.communicate(timeout=20)
     assert (produce.returncode, told) == (130, b"")
-    assert orjson.loads(summary)["records"] == records() > 0
+    assert orjson.loads(summary)["records"] == record_count(broker, topic) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "before"), [(["--rate", "500"], 200), ([], 5000)], ids=["slow", "more-than-fits"]
+)
+def test_produce_gives_up_what_is_on_its_way_at_the_second_ctrl_c(
+    wait_until, backend, options, before
+):
+    if backend == "native":
+        options = [*options, "-X", "queue.buffering.max.messages=5000"]
+    with running_broker() as broker:
+        broker.create_topic("t")
+        produce = start(
+            "produce", "t", "--json", "--backend", backend, *options,
+            servers=broker.bootstrap_servers,
+        )  # fmt: skip
+        # So many that some must have been acknowledged.
+        wait_until(lambda: record_count(broker, "t") > before, 30)
+        broker.freeze()
+        for _ in range(2):
+            # It waits for the broker, also after the first Ctrl-C.
+            with pytest.raises(subprocess.TimeoutExpired):
+                produce.wait(2.0)
+            produce.send_signal(signal.SIGINT)
+        summary, told = produce.communicate(timeout=10)
+    assert produce.returncode == 1
+    found = orjson.loads(summary)
+    assert found["records"] > 0
+    unknown, total = found["failed"], found["records"] + found["failed"]
+    assert told.decode() == (
+        f"Error: topic 't': {unknown} of {total} records are not acknowledged; they may or may not "
+        "have been written\n"
+    )
+
+
+def test_produce_writes_the_lines_of_a_pipe_as_they_come(broker, topic, wait_until, backend):
+    produce = start(
+        "produce", topic, "--file", "-", "--json", "--backend", backend,
+        servers=broker.bootstrap_servers, stdin=subprocess.PIPE,
+    )  # fmt: skip
+    for count, text in enumerate((b"a\nb", b"c\n", b"d\n"), 1):
+        produce.stdin.write(text)
+        produce.stdin.flush()
+        wait_until(lambda count=count: len(read_all(broker, topic)) == count, 30)
+    summary, told = produce.communicate(b"last", timeout=20)
+    assert (produce.returncode, told) == (0, b"")
+    assert orjson.loads(summary)["records"] == 4
+    values = [record.value for record in read_all(broker, topic)]
+    assert values == [b"a", b"bc", b"d", b"last"]
 
 
 def test_tail_on_a_terminal_is_a_table_as_wide_as_it(broker, topic, produce):

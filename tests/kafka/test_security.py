@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka.admin import ResourceType
 
@@ -22,22 +23,25 @@ from sabot_ray.errors import (
     KafkaError,
 )
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
-from sabot_ray.kafka.aiokafka_writer import AiokafkaWriter
+from sabot_ray.kafka.aiokafka_sink import AiokafkaSink
 from sabot_ray.kafka.backend import connect_source_client
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
-from sabot_ray.kafka.confluent_writer import ConfluentWriter
+from sabot_ray.kafka.librdkafka_sink import LibrdkafkaSink
 from sabot_ray.kafka.metadata import ClusterClient
-from sabot_ray.kafka.source import PartitionSource, SourceSpec
+from sabot_ray.kafka.sink import KafkaSink
+from sabot_ray.kafka.source import Backend, PartitionSource, SourceSpec
 from sabot_ray.offsets.kafka_group import KafkaGroupStore
 from sabot_ray.offsets.kafka_group_aiokafka import AiokafkaGroupStore
 from sabot_ray.testing import produce as write
 from sabot_ray.types import OffsetAndMetadata, TopicPartition
 from tests.kafka.command_line import start
-from tests.kafka.reading import NUMBERS, number, numbered, read_to
+from tests.kafka.reading import NUMBERS, number, numbered, read_all, read_to
 from tests.secure_broker import SecureBroker, running_secure_broker, token
 
 Settings = dict[str, Any]
+#: What sinks write here.
+BATCH = pa.record_batch({"n": [1]})
 #: The longest time in which a refusal must be told, in seconds.
 PATIENCE_S = 30
 
@@ -477,15 +481,19 @@ def test_command_shows_no_secret(secure_broker, topic, user, backend, tmp_path, 
     assert password.encode() not in output + errors
 
 
-@pytest.mark.parametrize("way", ["mtls", "scram-512", "token"])
-@pytest.mark.parametrize("writer_type", [ConfluentWriter, AiokafkaWriter])
-def test_record_writer_takes_the_same_way_in(secure_broker, topic, writer_type, way):
-    secure_broker.add_scram_user("alice", "alice-512")
+# sinks
+
+
+@pytest.fixture
+def sink_type(backend: Backend) -> type[KafkaSink]:
+    """The sink; the test runs once with each."""
+    return {"native": LibrdkafkaSink, "aiokafka": AiokafkaSink}[backend]
+
+
+def test_way_in_writes_a_record(secure_broker, way_in, topic, sink_type):
     for user in ("alice", "CN=client"):
         secure_broker.allow(user, ResourceType.TOPIC, topic, "WRITE")
-    listener, settings = WAYS[way]
-    config = KafkaConfig(secure_broker.address(listener), **settings(secure_broker))
-    with closing(writer_type(config, topic, {})) as writer:
-        assert writer.write(b"key", number(1))
-        assert writer.flush(20)
-        assert (writer.deliveries.records, writer.deliveries.failed) == (1, 0)
+    with sink_type(way_in, topic) as sink:
+        sink.send_batch(BATCH)
+        sink.flush(20)
+    assert [record.value for record in read_all(secure_broker, topic)] == [number(0), b'{"n":1}']

@@ -55,6 +55,7 @@ void Delivery::NoteWritten(const rd_kafka_message_t& message, const char* topic)
       last_->records == 0 ? message.offset : std::min(last_->first_offset, message.offset);
   last_->last_offset = std::max(last_->last_offset, message.offset);
   ++last_->records;
+  last_->bytes += static_cast<int64_t>(message.len + message.key_len);
 }
 
 void Delivery::NoteFailed(FailedRecord record) {

@@ -52,6 +52,7 @@ struct WrittenRecords {
   std::string topic;
   int32_t partition = 0;
   int64_t records = 0;
+  int64_t bytes = 0;          // Of their keys and values.
   int64_t first_offset = -1;  // The lowest; others may have written between it and the last.
   int64_t last_offset = -1;
 };
