@@ -208,6 +208,9 @@ _ALIASES: Final[dict[str, str]] = {
     "ssl.password": "ssl.key.password",
 }
 
+#: What aiokafka has nothing like, and `AiokafkaSink` does itself.
+_OURS_WITH_AIOKAFKA: Final = frozenset({"delivery.timeout.ms"})
+
 #: Settings that sabot_ray manages -> what to use instead.
 _MANAGED: Final[dict[str, str]] = {
     "bootstrap.servers": "pass bootstrap_servers",
@@ -596,11 +599,11 @@ class KafkaConfig:
         return reveal_token(self.settings["sasl.oauthbearer.token"])
 
     def librdkafka_only(self) -> list[str]:
-        """Return the given settings that aiokafka has nothing like."""
+        """Return the given settings that aiokafka has nothing like, nor our use of it."""
         return [
             name
             for name, setting, _ in self._with_descriptions()
-            if setting.librdkafka and not setting.aiokafka
+            if setting.librdkafka and not setting.aiokafka and name not in _OURS_WITH_AIOKAFKA
         ]
 
     def check_aiokafka(self) -> None:

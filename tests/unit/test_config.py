@@ -165,6 +165,8 @@ def test_librdkafka_only_settings_are_told() -> None:
     config = KafkaConfig("h:1", queued_min_messages=5, fetch_min_bytes=1, max_poll_records=3)
 
     assert config.librdkafka_only() == ["queued.min.messages"]
+    # The sink sees to it.
+    assert not KafkaConfig("h:1", delivery_timeout_ms=1000).librdkafka_only()
 
 
 def test_config_survives_pickling_and_compares_by_value() -> None:
