@@ -328,21 +328,29 @@ _QUESTIONS: dict[int | type[KafkaError], str] = {
     "mechanism enabled on this listener?",
     AuthorizationFailed: "which ACL is missing?",
 }
+#: Those of who writes, where they differ.
+_QUESTIONS_OF_WRITERS: dict[int | type[KafkaError], str] = {
+    29: "is there an ACL that lets this user WRITE to the topic?",
+    # Brokers give the right to write idempotently to who may WRITE to any topic.
+    31: "is there an ACL that lets this user WRITE to the topic?",
+}
 
 
-def from_librdkafka(code: int, name: str, message: str) -> KafkaError:
+def from_librdkafka(code: int, name: str, message: str, *, writes: bool = False) -> KafkaError:
     """Build the error for one of librdkafka's codes.
 
     Args:
         code: ``rd_kafka_resp_err_t``.
         name: Its name, for example ``"_TRANSPORT"``.
         message: What happened, where, what to do.
+        writes: Whether something was to be written.
 
     Returns:
         An error of the class that the code belongs to; `KafkaError` itself for the other codes.
     """
     cls = _LIBRDKAFKA_CODES.get(code, KafkaError)
-    question = _QUESTIONS.get(code) or _QUESTIONS.get(cls)
+    questions = _QUESTIONS | _QUESTIONS_OF_WRITERS if writes else _QUESTIONS
+    question = questions.get(code) or questions.get(cls)
     if question:
         message = f"{message}; {question}"
     return cls(message, code, name, retriable=code in _RETRIABLE_CODES)

@@ -82,6 +82,10 @@ cdef _transaction_failure(const TransactionError& error):
     )
 
 
+cdef object _error_of_writing(int code, const string& reason):
+    return from_librdkafka(code, error_name(code), _text(reason), writes=True)
+
+
 cdef class Encoder:
     """Turns rows into values as a codec says.
 
@@ -146,7 +150,9 @@ cdef class Producer(Client):
     def fatal_error(self) -> KafkaError | None:
         """Return what stopped the client for good; None if nothing has."""
         cdef Status status = self._opened().FatalError()
-        return None if status.ok() else _error(status, "", -1)
+        if status.ok():
+            return None
+        return _error_of_writing(status.kafka_code(), status.message())
 
     # Of a client with a transactional.id; see `kafka/transactional_sink.py`, which calls them again
     # as long as the error is retriable.
@@ -319,7 +325,7 @@ cdef class RecordSender:
                 failed.row,
                 _text(failed.topic),
                 failed.partition,
-                from_librdkafka(failed.code, error_name(failed.code), _text(failed.reason)),
+                _error_of_writing(failed.code, failed.reason),
             )
             for failed in deref(self._delivery).failures()
         ]

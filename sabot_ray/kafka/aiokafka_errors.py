@@ -57,17 +57,18 @@ _SSL: Final = -181
 _TLS_REFUSED: Final = re.compile("ALERT|CERTIFICATE|CIPHER|HANDSHAKE|PROTOCOL|VERSION")
 
 
-def kafka_error(error: Exception, what: str) -> KafkaError:
+def kafka_error(error: Exception, what: str, *, writes: bool = False) -> KafkaError:
     """Translate an error of aiokafka, of asyncio or of the operating system.
 
     Args:
         error: The error.
         what: What was tried, and where.
+        writes: Whether something was to be written.
     """
     if isinstance(error, BrokerResponseError):
         # The broker's own words, where it has some.
         told = next((text for text in error.args if isinstance(text, str) and text), None)
-        return from_code(error.errno, f"{what}: {told}" if told else what)
+        return from_code(error.errno, f"{what}: {told}" if told else what, writes=writes)
     # Of a broken connection aiokafka only says that it is closed; why is in the cause.
     refused = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(refused, ssl.SSLError) and _TLS_REFUSED.search(refused.reason or ""):
@@ -87,13 +88,14 @@ def _openssl_text(error: ssl.SSLError) -> str:
     return re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", str(error.strerror or error))
 
 
-def from_code(code: int, what: str) -> KafkaError:
+def from_code(code: int, what: str, *, writes: bool = False) -> KafkaError:
     """Build the error for a code of Kafka's protocol.
 
     Args:
         code: The code, not 0.
         what: What was tried, and where.
+        writes: Whether something was to be written.
     """
     known = kafka_errors.get(code)
     name = known.message if known else f"ERROR_{code}"
-    return from_librdkafka(code, name, f"{what}: {name}")
+    return from_librdkafka(code, name, f"{what}: {name}", writes=writes)

@@ -47,9 +47,11 @@ class AiokafkaSink(KafkaSink):
     limits how long it may have none.
     """
 
+    def _load(self) -> None:
+        self._spec.config.check_aiokafka()
+
     def _connect(self) -> None:
         config = self._spec.config
-        config.check_aiokafka()
         self._delivery_timeout_s = config.get("delivery.timeout.ms", _DELIVERY_TIMEOUT_MS) / 1000
         self._outstanding = threading.Semaphore(_MOST_OUTSTANDING)
         # These three belong to the loop.
@@ -88,7 +90,7 @@ class AiokafkaSink(KafkaSink):
             await producer.stop()
             if isinstance(error, AiokafkaError):
                 servers = self._spec.config.bootstrap_servers
-                raise kafka_error(error, f"brokers {servers}") from error
+                raise kafka_error(error, f"brokers {servers}", writes=True) from error
             raise
         self._producer = producer
 
@@ -340,7 +342,7 @@ class _Delivery:
     def fail(self, row: int, topic: str, partition: int | None, error: BaseException) -> None:
         """Note a record that was not written."""
         if isinstance(error, AiokafkaError):
-            error = kafka_error(error, "aiokafka")
+            error = kafka_error(error, "aiokafka", writes=True)
         elif not isinstance(error, KafkaError):
             error = KafkaError(f"{type(error).__name__}: {error}")
         number = -1 if partition is None else partition

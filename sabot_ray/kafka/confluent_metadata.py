@@ -148,7 +148,7 @@ class ConfluentClusterClient:
             raise translated
         return sorted(found.partitions)
 
-    def _first_metadata(self, topic: str, what: str) -> Any:
+    def _first_metadata(self, topic: str | None, what: str) -> Any:
         """Ask for metadata, and look now and then whether the brokers refuse us meanwhile."""
         deadline = time.monotonic() + METADATA_TIMEOUT_S
         while True:
@@ -246,10 +246,7 @@ class ConfluentClusterClient:
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""
-        try:
-            metadata = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable("topics", error.args[0]) from None
+        metadata = self._first_metadata(None, "topics")
         return {
             name: {p.id: p.leader if p.leader >= 0 else None for p in topic.partitions.values()}
             for name, topic in metadata.topics.items()

@@ -20,8 +20,10 @@ _LARGEST_RECORD: Final = 1_000_000
 class LibrdkafkaSink(KafkaSink):
     """Writes through librdkafka; see `PartitionSink` and `KafkaSink`."""
 
-    def _connect(self) -> None:
+    def _load(self) -> None:
         self._native = load_native()
+
+    def _connect(self) -> None:
         self._producer = self._native.Producer(self._settings())
         self._connection = LibrdkafkaConnection(self._spec.config, self._producer)
 

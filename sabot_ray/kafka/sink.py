@@ -18,7 +18,6 @@ from sabot_ray.codecs.codec import Codec, Rejected
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.codecs.text import BytesCodec, StringCodec
 from sabot_ray.errors import (
-    AuthorizationFailed,
     BrokerUnavailable,
     ConfigError,
     EncodeError,
@@ -266,17 +265,17 @@ class KafkaSink(ABC):
         self._encoders: dict[bytes, tuple[Codec, Any]] = {}
         self._pending: deque[Delivery] = deque()
         self._partition_count = (0, float("-inf"))
+        self._load()
+        self._check_target()
         self._connect()
-        try:
-            self._check_target()
-        except BaseException:
-            self.close()
-            raise
 
     def _check_target(self) -> None:
-        """Tell now what is wrong with the connection or the topic."""
-        if self._topic_name:
-            self._count_partitions()
+        """Tell now what is wrong with the connection or the topic, by a client that knows it."""
+        self._partition_count = ask_target(self._spec), time.monotonic()
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Make sure that the client can be had here, before anything connects."""
 
     @abstractmethod
     def _connect(self) -> None:
@@ -294,7 +293,6 @@ class KafkaSink(ABC):
     def _hand_over(self, delivery: Delivery) -> None:
         """Give what `_encode` returned to the client, waiting for room as long as it takes."""
 
-    @abstractmethod
     def _tend(self) -> None:
         """See `tend`."""
 
@@ -373,15 +371,12 @@ class KafkaSink(ABC):
         """Return how many partitions the topic has; asked anew now and then, as it may grow."""
         count, asked_at = self._partition_count
         if time.monotonic() - asked_at > _COUNT_AGAIN_S:
-            client = connect_cluster(self._spec.config)
             try:
-                count = len(client.partitions(self._topic_name))
+                count = ask_target(self._spec)
             except BrokerUnavailable:
                 # It was so many before, and the client bears an outage.
                 if not count:
                     raise
-            finally:
-                client.close()
             self._partition_count = count, time.monotonic()
         return count
 
@@ -501,6 +496,25 @@ def checked_sink_spec(
     )
 
 
+def ask_target(spec: SinkSpec) -> int:
+    """Ask the brokers for the topic, and return how many partitions it has.
+
+    Returns:
+        The number; 0 where each row has a topic of its own.
+
+    Raises:
+        KafkaError: They cannot be reached or refuse, or the topic does not exist.
+    """
+    client = connect_cluster(spec.config)
+    try:
+        if isinstance(spec.layout.topic, str):
+            return len(client.partitions(spec.layout.topic))
+        client.leaders()
+        return 0
+    finally:
+        client.close()
+
+
 def sink_error(failures: Sequence[FailedRecord]) -> SinkError:
     """Return the error of records that were not written, the first of them first."""
     first = failures[0]
@@ -508,13 +522,8 @@ def sink_error(failures: Sequence[FailedRecord]) -> SinkError:
         f" partition {first.partition}" if first.partition >= 0 else ""
     )
     others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    reason = str(first.error)
-    if isinstance(first.error, AuthorizationFailed):
-        # What it asks is what a reader would have to ask.
-        known, _, _ = reason.partition("; is there an ACL")
-        reason = f"{known}; is there an ACL that lets this user WRITE to the topic?"
     error = SinkError(
-        f"{where}: row {first.row}{others} was not written: {reason}",
+        f"{where}: row {first.row}{others} was not written: {first.error}",
         first.topic,
         first.partition,
         len(failures),

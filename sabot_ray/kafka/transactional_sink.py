@@ -57,6 +57,11 @@ class TransactionalSink(LibrdkafkaSink):
         # Whether a transaction is open.
         self._is_open = False
         super()._connect()
+        try:
+            self._init_transactions()
+        except BaseException:
+            self.close()
+            raise
 
     def _settings(self) -> dict[str, str]:
         assert self._spec.transactional_id is not None
@@ -74,7 +79,10 @@ class TransactionalSink(LibrdkafkaSink):
         }
 
     def _check_target(self) -> None:
-        """End what a former sink has left open; whether the topic exists was checked before."""
+        """Do nothing: the driver has checked it, and a reader has many of these."""
+
+    def _init_transactions(self) -> None:
+        """End what a former sink has left open."""
         deadline = time.monotonic() + _INIT_TIMEOUT_S
         while failure := self._producer.init_transactions(SLICE_S):
             self._tend()

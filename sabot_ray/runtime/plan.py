@@ -23,6 +23,7 @@ from sabot_ray.kafka.metadata import (
     Start,
     resolve_ranges,
 )
+from sabot_ray.kafka.sink import ask_target
 from sabot_ray.kafka.source import Backend, SourceSpec
 from sabot_ray.offsets import open_kafka_group, open_transactional_group
 from sabot_ray.offsets.kept_schema import KeptSchema
@@ -257,15 +258,11 @@ def _check_target(sink: SinkPlan, looks: Sequence[_Look]) -> None:
         ConfigError: Exactly once, and it is on another cluster than a source.
         KafkaError: It does not exist, or the brokers do not answer.
     """
-    topic = sink.spec.layout.topic
-    if not isinstance(topic, str) and not sink.is_exactly_once:
+    ask_target(sink.spec)
+    if not sink.is_exactly_once:
         return
     with connected(sink.spec.config) as target:
-        if isinstance(topic, str):
-            target.partitions(topic)
-        if sink.is_exactly_once and any(
-            look.client.cluster_id() != target.cluster_id() for look in looks
-        ):
+        if any(look.client.cluster_id() != target.cluster_id() for look in looks):
             raise ConfigError(
                 "delivery='exactly_once': a transaction covers one cluster, and the source is on "
                 "another one than the target; write with delivery='at_least_once'"

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from confluent_kafka.admin import ResourceType
 
@@ -21,6 +22,7 @@ from sabot_ray.errors import (
     BrokerUnavailable,
     ConfigError,
     KafkaError,
+    SinkError,
 )
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.aiokafka_sink import AiokafkaSink
@@ -38,8 +40,10 @@ from sabot_ray.types import OffsetAndMetadata, TopicPartition
 from tests.kafka.command_line import start
 from tests.kafka.reading import NUMBERS, number, numbered, read_all, read_to
 from tests.secure_broker import SecureBroker, running_secure_broker, token
+from tests.servers import wait_until
 
 Settings = dict[str, Any]
+NO_WRITE = "is there an ACL that lets this user WRITE to the topic"
 #: What sinks write here.
 BATCH = pa.record_batch({"n": [1]})
 #: The longest time in which a refusal must be told, in seconds.
@@ -497,3 +501,63 @@ def test_way_in_writes_a_record(secure_broker, way_in, topic, sink_type):
         sink.send_batch(BATCH)
         sink.flush(20)
     assert [record.value for record in read_all(secure_broker, topic)] == [number(0), b'{"n":1}']
+
+
+@pytest.mark.parametrize("names_topic", [True, False], ids=["one-topic", "topic-of-each-row"])
+@pytest.mark.parametrize("bad", ["another-authority", "expired", "scram-password", "token"])
+def test_sink_that_is_refused_names_the_cause(secure_broker, topic, sink_type, bad, names_topic):
+    listener, settings, reason = {**BAD_CERTIFICATES, **BAD_CREDENTIALS}[bad]
+    config = KafkaConfig(secure_broker.address(listener), **settings(secure_broker))
+    started = time.monotonic()
+
+    with pytest.raises(AuthenticationFailed, match=reason) as raised:
+        sink_type(config, topic if names_topic else pc.field("to"))
+
+    assert "wrong" not in str(raised.value)
+    assert time.monotonic() - started < PATIENCE_S
+
+
+def test_sink_that_may_write_nowhere_is_told_which_acl_is_missing(
+    secure_broker, topic, sink_type, user
+):
+    secure_broker.allow(user, ResourceType.TOPIC, topic, "DESCRIBE")
+    started = time.monotonic()
+
+    with (
+        pytest.raises((AuthorizationFailed, SinkError), match=NO_WRITE),
+        sink_type(scram(secure_broker, user), topic) as sink,
+    ):
+        sink.send_batch(BATCH)
+
+    assert time.monotonic() - started < PATIENCE_S
+    assert [record.value for record in read_all(secure_broker, topic)] == [number(0)]
+
+
+def test_sink_that_may_write_elsewhere_only_is_told_which_acl_is_missing(
+    secure_broker, topic, sink_type, user
+):
+    secure_broker.allow(user, ResourceType.TOPIC, topic, "DESCRIBE")
+    secure_broker.allow(user, ResourceType.TOPIC, f"other-{topic}", "WRITE")
+    started = time.monotonic()
+
+    with sink_type(scram(secure_broker, user), topic) as sink:
+        sink.send_batch(BATCH)
+        with pytest.raises(SinkError, match=NO_WRITE) as raised:
+            sink.flush()
+        assert isinstance(raised.value.__cause__, AuthorizationFailed)
+        assert time.monotonic() - started < PATIENCE_S
+        # It goes on once it may.
+        secure_broker.allow(user, ResourceType.TOPIC, topic, "WRITE")
+        wait_until(lambda: is_written(sink), PATIENCE_S)
+
+    assert [record.value for record in read_all(secure_broker, topic)] == [number(0), b'{"n":1}']
+
+
+def is_written(sink: KafkaSink) -> bool:
+    """Write the batch, and tell whether that was allowed."""
+    sink.send_batch(BATCH)
+    try:
+        sink.flush()
+    except SinkError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,7 @@ from ray import cloudpickle
 from ray._private import ray_constants, state
 from ray.experimental import internal_kv
 
-from sabot_ray import KafkaConfig, Stream
+from sabot_ray import KafkaConfig, OutputStream, Stream
 from sabot_ray.kafka.aiokafka_source import AiokafkaSource
 from sabot_ray.kafka.librdkafka import LibrdkafkaSource
 
@@ -49,6 +50,23 @@ def key_value_store() -> dict[bytes, bytes | None]:
     }
 
 
+def write(
+    orders: dict[str, Any], target: str, address: str, settings: dict[str, Any]
+) -> OutputStream:
+    """Start an output whose target alone asks for secrets, and wait until it has written."""
+    stream = Stream.from_kafka(
+        orders["open_address"], orders["topic"], backend=orders["backend"], schema={"n": "int64"}
+    )
+    use_cpp = orders["backend"] == "native"
+    output = stream.to_kafka(address, target, use_cpp=use_cpp, wait=False, **settings)
+    deadline = time.monotonic() + 30.0
+    while output.status().rows < 1:
+        # Raises what ended it, if something did.
+        assert not output.wait(0.05)
+        assert time.monotonic() < deadline
+    return output
+
+
 def main() -> None:
     orders = json.loads(Path(sys.argv[1]).read_text())
     found = Path(orders["found"])
@@ -71,8 +89,13 @@ def main() -> None:
         shown = ""
         outcomes[name] = "read"
         try:
-            if order["ray"]:
-                more = {"debug": "all"} if orders["backend"] == "native" else {}
+            more = {"debug": "all"} if orders["backend"] == "native" else {}
+            if order["target"]:
+                outcomes[name] = "written"
+                output = write(orders, order["target"], address, {**more, **settings})
+                shown += f"{output!r} {output.status()}"
+                kept.append(output)
+            elif order["ray"]:
                 stream = Stream.from_kafka(address, topic, **common, **more, **settings)
                 shown += repr(stream)
                 (found / f"{name}.stream.pickle").write_bytes(cloudpickle.dumps(stream))

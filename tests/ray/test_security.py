@@ -7,20 +7,25 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from confluent_kafka.admin import ResourceType
 
-from sabot_ray import AuthorizationFailed, Stream
+from sabot_ray import AuthenticationFailed, AuthorizationFailed, SinkError, Stream
 from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import produce
+from tests.kafka.reading import read_all
 from tests.secure_broker import PLAIN_USERS, SecureBroker, token
 
+#: The longest time in which a refusal must be told, in seconds.
+PATIENCE_S = 30
 DRIVER = Path(__file__).with_name("secret_driver.py")
 
 
@@ -87,11 +92,90 @@ def test_stream_that_may_not_read_is_told_so(
         stream.collect()
 
 
+@pytest.fixture
+def target(secure_broker: SecureBroker) -> Iterator[str]:
+    """An empty topic, of which nobody may do anything yet."""
+    name = f"target-{uuid.uuid4().hex[:12]}"
+    secure_broker.create_topic(name)
+    yield name
+    secure_broker.delete_topic(name)
+
+
+@pytest.mark.parametrize("may_write_elsewhere", [True, False])
+def test_output_that_may_not_write_is_told_so_and_loses_nothing(
+    secure_broker: SecureBroker,
+    topic: str,
+    target: str,
+    backend: Backend,
+    ray_session: None,
+    may_write_elsewhere: bool,
+) -> None:
+    user = f"user-{target}"
+    secure_broker.add_scram_user(user, "planted-pw")
+    secure_broker.allow(user, ResourceType.TOPIC, target, "DESCRIBE")
+    if may_write_elsewhere:
+        secure_broker.allow(user, ResourceType.TOPIC, f"other-{target}", "WRITE")
+    stream = Stream.from_kafka(
+        secure_broker.bootstrap_servers, topic, target, backend=backend, end="latest"
+    )
+
+    def write() -> None:
+        stream.to_kafka(
+            secure_broker.address("SCRAM"),
+            target,
+            use_cpp=backend == "native",
+            **scram(secure_broker, user, lambda: "planted-pw"),
+        )
+
+    began = time.monotonic()
+    with pytest.raises(SinkError, match="ACL that lets this user WRITE to the topic") as raised:
+        write()
+    assert time.monotonic() - began < PATIENCE_S
+    assert "planted" not in str(raised.value)
+
+    secure_broker.allow(user, ResourceType.TOPIC, target, "WRITE")
+    write()
+    assert [record.value for record in read_all(secure_broker, target)] == [b'{"n":1}']
+
+
+@pytest.mark.parametrize("names_topic", [True, False], ids=["one-topic", "topic-of-each-row"])
+@pytest.mark.parametrize("bad", ["password", "authority"])
+def test_output_that_is_refused_names_the_cause(
+    secure_broker: SecureBroker,
+    topic: str,
+    backend: Backend,
+    ray_session: None,
+    bad: str,
+    names_topic: bool,
+) -> None:
+    user = f"user-{topic}"
+    secure_broker.add_scram_user(user, "scram-pw")
+    settings = scram(secure_broker, user, lambda: "planted-pw")
+    reason = "invalid credentials with SASL mechanism SCRAM-SHA-512"
+    if bad == "authority":
+        settings["ssl_ca_location"] = secure_broker.certificates["other-ca.pem"]
+        reason = "self-signed certificate in certificate chain"
+    stream = Stream.from_kafka(
+        secure_broker.bootstrap_servers, topic, f"group-{uuid.uuid4()}", backend=backend
+    )
+
+    began = time.monotonic()
+    with pytest.raises(AuthenticationFailed, match=reason) as raised:
+        stream.to_kafka(
+            secure_broker.address("SCRAM"),
+            topic if names_topic else pc.field("to"),
+            use_cpp=backend == "native",
+            **settings,
+        )
+    assert time.monotonic() - began < PATIENCE_S
+    assert "planted" not in str(raised.value)
+
+
 class Planted:
     """Secrets in files, and what a driver is to do with them."""
 
-    def __init__(self, broker: SecureBroker, topic: str, directory: Path) -> None:
-        self._broker, self._topic = broker, topic
+    def __init__(self, broker: SecureBroker, topic: str, target: str, directory: Path) -> None:
+        self._broker, self._topic, self._target = broker, topic, target
         self._directory = directory
         #: Name of a channel -> the bytes that must not be found.
         self.secrets: dict[str, bytes] = {}
@@ -103,26 +187,36 @@ class Planted:
         path.write_text(text)
         return str(path)
 
-    def _add(self, name: str, listener: str, ray: bool, settings: dict[str, Any]) -> None:
+    def _add(
+        self, name: str, listener: str, ray: bool, settings: dict[str, Any], *, target: str = ""
+    ) -> None:
         self.channels.append(
             {
                 "name": name,
                 "address": self._broker.address(listener),
                 "ray": ray,
+                "target": target,
                 "settings": settings,
             }
         )
 
-    def password(self, name: str, way: str, *, ray: bool = True, right: bool = True) -> None:
-        """Plant a password of SCRAM: as ``"file"``, ``"env"``, ``"function"`` or ``"text"``."""
+    def password(
+        self, name: str, way: str, *, ray: bool = True, right: bool = True, writes: bool = False
+    ) -> None:
+        """Plant a password of SCRAM: as ``"file"``, ``"env"``, ``"function"`` or ``"text"``.
+
+        It is for the target alone if it ``writes``.
+        """
         user, secret = f"{name}-{self._topic}", f"planted-{uuid.uuid4().hex}"
         self._broker.add_scram_user(user, secret if right else "another")
         self._broker.allow(user, ResourceType.TOPIC, self._topic, "READ", "DESCRIBE")
+        self._broker.allow(user, ResourceType.TOPIC, self._target, "WRITE")
         self.secrets[name] = secret.encode()
         path = self._file(name, secret)
         self.environment |= {f"PLANTED_{name}": secret} if way == "env" else {}
         given = {"file": f"file:{path}", "env": f"env:PLANTED_{name}"}.get(way, [way, path])
-        self._add(name, "SCRAM", ray, scram(self._broker, user, given))
+        target = self._target if writes else ""
+        self._add(name, "SCRAM", ray, scram(self._broker, user, given), target=target)
 
     def plain(self, name: str) -> None:
         """Plant a password of PLAIN, which the client sends as it is."""
@@ -232,11 +326,12 @@ CHANNELS = {
 def test_planted_secrets_are_found_nowhere(
     secure_broker: SecureBroker,
     topic: str,
+    target: str,
     backend: Backend,
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    planted = Planted(secure_broker, topic, tmp_path)
+    planted = Planted(secure_broker, topic, target, tmp_path)
     planted.password("password_file", "file")
     planted.password("password_function", "function")
     planted.password("password_env", "env")
@@ -245,6 +340,8 @@ def test_planted_secrets_are_found_nowhere(
     planted.password("password_text_standalone", "text", ray=False)
     planted.password("password_wrong", "file", right=False)
     planted.misspelt("password_misspelt")
+    planted.password("password_writes", "file", writes=True)
+    planted.password("password_writes_wrong", "function", right=False, writes=True)
     planted.token("token_file", "file")
     planted.token("token_function", "function")
     planted.token("token_wrong", "function", right=False)
@@ -262,6 +359,7 @@ def test_planted_secrets_are_found_nowhere(
         orders = {
             "backend": backend,
             "topic": topic,
+            "open_address": secure_broker.bootstrap_servers,
             "found": str(found),
             "ray": ray_directory,
             "channels": planted.channels,
@@ -310,6 +408,8 @@ def test_planted_secrets_are_found_nowhere(
         "password_text_refused": "ConfigError",
         "password_wrong": "AuthenticationFailed",
         "password_misspelt": "ConfigError",
+        "password_writes": "written",
+        "password_writes_wrong": "AuthenticationFailed",
         "token_wrong": "AuthenticationFailed",
     }
     # All kinds of places were looked at, and there was something to see.
@@ -318,6 +418,7 @@ def test_planted_secrets_are_found_nowhere(
             text for place, text in places.items() if any(name in place for name in names)
         ), channel
     assert sum(b"ray::Reader" in text for text in places.values()) >= 8
+    assert any(b"ray::WritingReader" in text for text in places.values())
     connection = {"native": b"SASL", "aiokafka": b"Request to localhost"}[backend]
     assert any("worker-" in place and connection in text for place, text in places.items())
     leaks = {

@@ -88,6 +88,7 @@ bool Delivery::Settle() {
 
 Result<std::shared_ptr<Producer>> Producer::Make(const Api& api, const Settings& settings) {
   std::shared_ptr<Producer> producer(new Producer(api));
+  producer->is_transactional_ = settings.contains("transactional.id");
   Status status = producer->Start(kRdKafkaProducer, settings, nullptr);
   if (!status.ok()) {
     return status;
@@ -188,9 +189,16 @@ void Producer::OnDelivery(EventHandle event) {
       delivery->NoteWritten(*message, topic);
     } else {
       const char* const reason = api()->rd_kafka_message_produce_errstr(message);
-      delivery->NoteFailed({static_cast<int64_t>(opaque & kRowMask), topic, message->partition,
-                            message->err,
-                            reason != nullptr ? reason : api()->rd_kafka_err2str(message->err)});
+      FailedRecord failed{static_cast<int64_t>(opaque & kRowMask), topic, message->partition,
+                          message->err,
+                          reason != nullptr ? reason : api()->rd_kafka_err2str(message->err)};
+      // What stopped the client for good also purges the records that wait: it is their reason. (In
+      // a transaction it is that of the transaction's end.)
+      if (const Status fatal = FatalError(); !is_transactional_ && !fatal.ok()) {
+        failed.code = fatal.kafka_code();
+        failed.reason = fatal.message();
+      }
+      delivery->NoteFailed(std::move(failed));
     }
     Settle(delivery.get());
   }

@@ -162,6 +162,7 @@ class Producer final : public Client {
   // Takes one record, or the batch itself, off the delivery, and forgets it after the last.
   void Settle(Delivery* delivery);
 
+  bool is_transactional_ = false;
   std::map<std::string, TopicHandle> topics_;
   std::vector<rd_kafka_vu_t> arguments_;  // Of the record at hand.
   std::mutex mutex_;                      // Guards what follows.
