@@ -158,6 +158,20 @@ def fetch_kafka() -> Path:
     return jars
 
 
+def run_tool(java_class: str, *arguments: str, data: str = "") -> None:
+    """Run one of Kafka's own programs to its end, with such a standard input.
+
+    Raises:
+        ServerMissing: Kafka cannot be had on this machine.
+    """
+    subprocess.run(
+        ["java", *_JVM, "-cp", f"{fetch_kafka()}/*", java_class, *arguments],
+        input=data.encode(),
+        capture_output=True,
+        check=True,
+    )
+
+
 def free_ports(count: int) -> list[int]:
     """Return loopback ports that nobody listens on, the same for a node's whole life.
 
@@ -277,7 +291,7 @@ class KafkaBroker:
             return
         jars = fetch_kafka()
         if not (self._directory / "data").is_dir():
-            self._format(jars)
+            self._format()
         java = [
             "java",
             *_JVM,
@@ -372,17 +386,11 @@ class KafkaBroker:
     def _console(self) -> Path:
         return self._directory / "console.txt"
 
-    def _format(self, jars: Path) -> None:
+    def _format(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         properties = self._directory / "server.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
-        tool = ["java", *_JVM, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
-        subprocess.run(
-            [*tool, "-t", _CLUSTER_ID, "-c", str(properties)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-        )
+        run_tool("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties))
 
     def _answers(self) -> bool:
         # An open port is too early a sign: metadata must name the node.

@@ -192,6 +192,34 @@ def test_partitions_are_those_of_other_clients(
     assert len(set(ours.values())) == 7
 
 
+def test_partitions_are_those_of_javas_client(
+    broker: KafkaBroker, make_topic: MakeTopic, make_sink: MakeSink
+) -> None:
+    topic, javas = make_topic(partitions=7), make_topic(partitions=7)
+    generator = random.Random(5)
+    # Every remainder of the hash's four bytes, in characters of one to four.
+    lengths = [*range(40), *(generator.randrange(40, 400) for _ in range(60))] * 3
+    texts = {"".join(generator.choices("aZ0 -äß€漢🙂", k=length)) for length in lengths}
+    keys = sorted(texts)
+    servers.run_tool(
+        "org.apache.kafka.tools.ConsoleProducer",
+        *("--bootstrap-server", broker.bootstrap_servers, "--topic", javas),
+        *("--reader-property", "parse.key=true"),
+        data="".join(f"{key}\tx\n" for key in keys),
+    )
+    sink = make_sink(topic, "string", key="k", columns=["v"])
+    sink.send_batch(pa.record_batch({"k": keys, "v": ["x"] * len(keys)}))
+    sink.flush()
+
+    ours, theirs = (
+        {record.key: record.partition for record in read_all(broker, t)} for t in (topic, javas)
+    )
+    assert ours == theirs
+    assert ours.keys() == {key.encode() for key in keys}
+    assert b"" in ours
+    assert len(set(ours.values())) == 7
+
+
 def test_records_without_a_key_are_spread(
     broker: KafkaBroker, make_topic: MakeTopic, make_sink: MakeSink
 ) -> None:
