@@ -349,16 +349,19 @@ class KafkaBroker:
         self.stop()
         self.start()
 
-    def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
-        """Create a topic, with the broker's default of replicas, and wait until it has its leaders.
+    def create_topic(
+        self, name: str, partitions: int = 1, *, replicas: int = -1, **config: object
+    ) -> None:
+        """Create a topic and wait until it has its leaders.
 
         Args:
             name: The topic.
             partitions: Number of partitions.
+            replicas: Number of replicas; -1 is the broker's default.
             config: The topic's settings, with underscores for dots.
         """
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        new = NewTopic(name, num_partitions=partitions, config=settings)
+        new = NewTopic(name, partitions, replicas, config=settings)
         self.admin.create_topics([new], operation_timeout=20)[name].result(20)
 
         def led() -> bool:
@@ -470,9 +473,11 @@ class KafkaCluster:
         for broker in self.brokers.values():
             broker.kill()
 
-    def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
+    def create_topic(
+        self, name: str, partitions: int = 1, *, replicas: int = -1, **config: object
+    ) -> None:
         """Create a topic and wait until every partition has its leader; see `KafkaBroker`."""
-        self.brokers[1].create_topic(name, partitions, **config)
+        self.brokers[1].create_topic(name, partitions, replicas=replicas, **config)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and wait until it is gone."""
@@ -492,7 +497,7 @@ class KafkaCluster:
         return wait_until(led, 20.0)
 
     def await_in_sync(self) -> None:
-        """Wait until every node has a complete replica of every partition."""
+        """Wait until every replica of every partition is complete."""
         wait_until(self._is_in_sync, 60.0)
 
     def _is_complete(self) -> bool:
@@ -506,7 +511,7 @@ class KafkaCluster:
         with contextlib.suppress(KafkaException):
             topics = self.admin.list_topics(timeout=5).topics.values()
             return all(
-                len(partition.isrs) == len(self.brokers)
+                len(partition.isrs) == len(partition.replicas)
                 for topic in topics
                 for partition in topic.partitions.values()
             )

@@ -131,6 +131,7 @@ class AiokafkaSink(KafkaSink):
             for _ in chunk:
                 while not self._outstanding.acquire(timeout=SLICE_S):
                     self._check_open()
+                    self._tend()
                 delivery.begin()
                 taken += 1
             if self._must_restart:
@@ -150,6 +151,7 @@ class AiokafkaSink(KafkaSink):
             if self._is_closed:
                 running.cancel()
                 self._check_open()
+            self._tend()
         running.result()
 
     async def _send_all(self, records: list[_Record], delivery: _Delivery) -> None:
@@ -206,9 +208,6 @@ class AiokafkaSink(KafkaSink):
     def _flush(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         return all(d.wait(max(deadline - time.monotonic(), 0.0)) for d in tuple(self._pending))
-
-    def _tend(self) -> None:
-        """Do nothing: aiokafka logs by itself, and asks for tokens when it needs them."""
 
     def _disconnect(self) -> None:
         if self._producer is not None:
@@ -349,6 +348,10 @@ class _Delivery:
         self._failures.append(FailedRecord(row, topic, number, error))
         self._room.release()
         self.settle()
+
+    def outstanding(self) -> int:
+        """See `Delivery.outstanding`."""
+        return self._outstanding
 
     def is_settled(self) -> bool:
         """See `Delivery.is_settled`."""

@@ -80,6 +80,7 @@ class LibrdkafkaSink(KafkaSink):
         return is_done
 
     def _tend(self) -> None:
+        super()._tend()
         self._connection.forward_log()
         self._connection.renew_token()
 
@@ -98,9 +99,14 @@ class _Delivery:
         self.sender = sender
         self.rejected: Sequence[Rejected] = [Rejected(*row) for row in sender.rejected()]
 
+    def outstanding(self) -> int:
+        """See `Delivery.outstanding`."""
+        count: int = self.sender.outstanding()
+        return count
+
     def is_settled(self) -> bool:
         """See `Delivery.is_settled`."""
-        return not self.sender.outstanding()
+        return not self.outstanding()
 
     def wait(self, timeout_s: float) -> bool:
         """See `Delivery.wait`."""

@@ -126,6 +126,9 @@ class Delivery(Protocol):
     def rejected(self) -> Sequence[Rejected]:
         """The rows that cannot be encoded, ascending; they are not written."""
 
+    def outstanding(self) -> int:
+        """Return of how many records the fate is not known; until all are handed over, one more."""
+
     def is_settled(self) -> bool:
         """Tell whether the fate of every record is known."""
 
@@ -140,7 +143,7 @@ class Delivery(Protocol):
 
 
 class PartitionSink(Protocol):
-    """Writes record batches to topics. One thread only, but for `close`."""
+    """Writes record batches to topics. One thread only, but for `close` and `stalled_s`."""
 
     def send(self, batch: pa.RecordBatch) -> Delivery:
         """Encode a batch and hand its records to the client, which writes them by itself.
@@ -157,6 +160,13 @@ class PartitionSink(Protocol):
 
     def tend(self) -> None:
         """Do what the client cannot by itself: to be called while records are under way."""
+
+    def stalled_s(self) -> float:
+        """Return for how long nothing was heard of the oldest batch under way.
+
+        Returns:
+            Seconds, as far as `tend` is called, or `send` waits; 0 where nothing is under way.
+        """
 
     def send_batch(self, batch: pa.RecordBatch) -> None:
         """Do the same, and leave it to the sink to look after the records.
@@ -265,6 +275,7 @@ class KafkaSink(ABC):
         self._encoders: dict[bytes, tuple[Codec, Any]] = {}
         self._pending: deque[Delivery] = deque()
         self._partition_count = (0, float("-inf"))
+        self._watch = _Watch()
         self._load()
         self._check_target()
         self._connect()
@@ -294,7 +305,12 @@ class KafkaSink(ABC):
         """Give what `_encode` returned to the client, waiting for room as long as it takes."""
 
     def _tend(self) -> None:
-        """See `tend`."""
+        """See `tend`; also to be called while the sender waits for room."""
+        self._watch.look()
+
+    def stalled_s(self) -> float:
+        """See `PartitionSink.stalled_s`."""
+        return self._watch.look()
 
     @abstractmethod
     def _disconnect(self) -> None:
@@ -309,7 +325,8 @@ class KafkaSink(ABC):
         """See `PartitionSink.send`."""
         with self._using():
             delivery = self._encoded(batch)
-            self._hand_over(delivery)
+            with self._watch.handing_over(delivery):
+                self._hand_over(delivery)
             return delivery
 
     def send_batch(self, batch: pa.RecordBatch) -> None:
@@ -319,7 +336,8 @@ class KafkaSink(ABC):
             delivery = self._encoded(batch)
             # First, so that `flush` tells of it also where this is interrupted.
             self._pending.append(delivery)
-            self._hand_over(delivery)
+            with self._watch.handing_over(delivery):
+                self._hand_over(delivery)
 
     def tend(self) -> None:
         """See `PartitionSink.tend`."""
@@ -439,6 +457,51 @@ class KafkaSink(ABC):
                 self.flush()
         finally:
             self.close()
+
+
+class _Watch:
+    """Notices that the oldest batch under way gets no further. Thread safe.
+
+    Others may go on: each partition has a leader of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: deque[Delivery] = deque()
+        # Whether the newest of them is not under way as a whole yet.
+        self._is_handing_over = False
+        # How many of the oldest batch's records were outstanding, and since when they are so many.
+        self._outstanding = 0
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def handing_over(self, delivery: Delivery) -> Iterator[None]:
+        """Watch a batch, which is handed over in a ``with`` block, until it is settled."""
+        with self._lock:
+            self._is_handing_over = True
+            self._under_way.append(delivery)
+            if len(self._under_way) == 1:
+                self._note(0)
+        try:
+            yield
+        finally:
+            self._is_handing_over = False
+
+    def look(self) -> float:
+        """Return for how long nothing changed, as far as was looked; 0 if nothing is under way."""
+        with self._lock:
+            while len(self._under_way) > self._is_handing_over and self._under_way[0].is_settled():
+                self._under_way.popleft()
+                self._note(0)
+            if not self._under_way:
+                return 0.0
+            outstanding = self._under_way[0].outstanding()
+            if outstanding != self._outstanding:
+                self._note(outstanding)
+            return time.monotonic() - self._since
+
+    def _note(self, outstanding: int) -> None:
+        self._outstanding, self._since = outstanding, time.monotonic()
 
 
 def checked_sink_spec(

@@ -109,7 +109,8 @@ class TransactionalSink(LibrdkafkaSink):
             delivery = self._encoded(batch)
             self._begin()
             try:
-                self._hand_over(delivery)
+                with self._watch.handing_over(delivery):
+                    self._hand_over(delivery)
             except KafkaError as error:
                 raise self._lost("writing", error) from error
             return delivery

@@ -177,7 +177,7 @@ class _ReaderHandle:
         self.new_field: NewField | None = None
         # Whether it took a dead one's place.
         self.is_replacement = False
-        # Whether it cannot reach one of its partitions.
+        # Whether it cannot reach a partition that it reads, or writes to.
         self.is_cut_off = False
         # How long its next answer may take by design.
         self.long_poll_s = LONG_POLL_S
@@ -826,6 +826,7 @@ class Coordinator:
         if patience is not None and status.seconds > patience:
             self._replace(reader, f"it hangs in '{status.activity}' since {status.seconds:.0f} s")
             return
+        reader.is_cut_off = status.is_cut_off
         # User code may take its time.
         reader.waiting_since = now
 

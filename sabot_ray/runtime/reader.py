@@ -123,7 +123,8 @@ class BatchInfo:
         bytes: Size of the batch in memory.
         stats: The source's counters up to here.
         long_poll_s: How long the reader's next call waits for a row at most.
-        is_cut_off: Whether one of the reader's partitions is out of reach, see `CUT_OFF_S`.
+        is_cut_off: Whether a partition that the reader reads, or writes to, is out of reach, see
+            `CUT_OFF_S`.
     """
 
     partition: TopicPartition
@@ -198,10 +199,12 @@ class ReaderStatus:
         activity: ``"idle"``, ``"open"``, ``"poll"`` (in the source), ``"operators"`` (in user
             code), ``"write"`` (waiting for the target) or ``"commit"`` (ending transactions).
         seconds: For how long.
+        is_cut_off: Whether it is out of reach of a partition that it reads, or writes to.
     """
 
     activity: str
     seconds: float
+    is_cut_off: bool
 
 
 class _Partition:
@@ -254,6 +257,8 @@ class Reader:
     one that went beyond its share of bytes is passed over until it has made up for it (deficit
     round robin). Small batches of several partitions share an answer: it is answers that cost.
     """
+
+    _longest_poll_s = LONGEST_POLL_S
 
     def __init__(self) -> None:
         self._label = "Reader"
@@ -526,7 +531,7 @@ class Reader:
         if rows or next_offset != start_offset:
             self._long_poll_s = LONG_POLL_S
         else:
-            self._long_poll_s = min(2 * self._long_poll_s, LONGEST_POLL_S)
+            self._long_poll_s = min(2 * self._long_poll_s, self._longest_poll_s)
         kept = None if self._plan.counts_only or not rows else batch
         size_bytes = kept.nbytes if kept is not None else 0
         inline = _ipc_stream(kept) if kept is not None and size_bytes <= INLINE_BYTES else None
@@ -565,7 +570,7 @@ class Reader:
     def status(self) -> ReaderStatus:
         """Say what the reader is doing; answers also while it reads."""
         activity, since = self._activity
-        return ReaderStatus(activity, time.monotonic() - since)
+        return ReaderStatus(activity, time.monotonic() - since, self._told_cut_off)
 
     def close(self) -> None:
         """End a waiting `next_batch`, and free the clients. Idempotent."""

@@ -41,8 +41,8 @@ class RunStatus:
 
     Attributes:
         state: ``"RUNNING"``, ``"DEGRADED"`` (a reader does not answer, is being replaced, or cannot
-            reach a partition's leader for some seconds; or the group's membership is lost, so that
-            nothing is committed) or ``"CLOSED"``.
+            reach a partition's leader for some seconds, of a topic that it reads or writes to; or
+            the group's membership is lost, so that nothing is committed) or ``"CLOSED"``.
         backend: ``"native"`` or ``"aiokafka"``; both of a union that has both.
         group_id: The consumer group, if there is one; those of a union with commas between.
         columns: The columns that the readers build out of each record.

@@ -139,6 +139,9 @@ class TransactionalReader(WritingReader):
     def _sink_of(self, partition: TopicPartition) -> PartitionSink:
         return self._sinks[self._slot(partition)]
 
+    def _all_sinks(self) -> Sequence[PartitionSink]:
+        return list(self._sinks.values())
+
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
         """Read for an interval, and commit.
 

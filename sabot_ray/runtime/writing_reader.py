@@ -6,7 +6,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -15,11 +15,13 @@ from sabot_ray.errors import BrokerUnavailable, EncodeError, KafkaError, SinkErr
 from sabot_ray.kafka.backend import connect_sink
 from sabot_ray.kafka.sink import Delivery, PartitionSink, sink_error
 from sabot_ray.runtime.reader import (
+    CUT_OFF_S,
     Assignment,
     BatchInfo,
     Failure,
     Reader,
     ReaderPlan,
+    ReaderStatus,
     _Partition,
 )
 from sabot_ray.types import FailedRecord, TopicPartition
@@ -77,6 +79,10 @@ class WritingReader(Reader):
     way when a reader dies is read and written again.
     """
 
+    # The driver asks after a reader whose answer is late, and so hears of a target that does not
+    # answer: soon enough also of one that was idle before.
+    _longest_poll_s = 5.0
+
     def __init__(self) -> None:
         super().__init__()
         self._sink: PartitionSink | None = None
@@ -127,7 +133,11 @@ class WritingReader(Reader):
         if self._failure is not None and not infos:
             # What was read before goes out first.
             infos = self._await_written(float("inf"))
-        return b"", pickle.dumps(self._failure if self._failure and not infos else infos)
+        if self._failure is not None and not infos:
+            return b"", pickle.dumps(self._failure)
+        # It may have changed since these were read.
+        is_cut_off = self._told_cut_off = self._is_cut_off()
+        return b"", pickle.dumps([replace(info, is_cut_off=is_cut_off) for info in infos])
 
     def _write_on(self) -> list[BatchInfo]:
         if not self._under_way and not self._closing.is_set():
@@ -221,6 +231,21 @@ class WritingReader(Reader):
             if written or not may_come or time.monotonic() >= deadline:
                 return written
             self._wait_for_writes()
+
+    def _is_cut_off(self) -> bool:
+        return super()._is_cut_off() or self._is_stalled()
+
+    def _is_stalled(self) -> bool:
+        return any(sink.stalled_s() > CUT_OFF_S for sink in self._all_sinks())
+
+    def _all_sinks(self) -> Sequence[PartitionSink]:
+        sink = self._sink
+        return [] if sink is None else [sink]
+
+    def status(self) -> ReaderStatus:
+        """See `Reader.status`."""
+        status = super().status()
+        return replace(status, is_cut_off=status.is_cut_off or self._is_stalled())
 
     def drain(self, timeout_s: float) -> bytes:
         """Read no more, and return what is written, as soon as something is.

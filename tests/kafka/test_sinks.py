@@ -30,7 +30,7 @@ from sabot_ray.schema import METADATA_FIELDS
 from tests import servers
 from tests.conftest import MakeTopic, OpenSource
 from tests.kafka.reading import numbers_spec, read_all, read_to
-from tests.servers import KafkaBroker
+from tests.servers import KafkaBroker, wait_until
 
 ROWS = pa.RecordBatch.from_pylist(
     [{"id": n, "name": f"n{n}", "amount": n / 2} for n in range(6)],
@@ -390,8 +390,10 @@ def test_brokers_that_do_not_answer(backend: Backend) -> None:
         for sink in (late, given_up):
             sink.send_batch(ROWS)
             sink.flush()
+        assert late.stalled_s() == 0.0
         broker.freeze()
         late.send_batch(ROWS)
+        wait_until(lambda: late.tend() or late.stalled_s() > 0.5)
         with pytest.raises(SinkError, match=r"not all records were written within 0\.5 s"):
             late.flush(0.5)
 
@@ -404,6 +406,7 @@ def test_brokers_that_do_not_answer(backend: Backend) -> None:
 
         broker.thaw()
         late.flush()
+        assert late.stalled_s() == 0.0
         late.close()
         found = [record.value for record in read_all(broker, "t")]
         # Those that were given up may have been written all the same.

@@ -37,6 +37,9 @@ class FakeDelivery:
         self._failures = list(failures)
         self._settled.set()
 
+    def outstanding(self) -> int:
+        return 0 if self.is_settled() else 1
+
     def is_settled(self) -> bool:
         return self._settled.is_set()
 
@@ -55,6 +58,7 @@ class FakeSink:
 
     def __init__(self, *, settles: bool = False) -> None:
         self.deliveries: list[FakeDelivery] = []
+        self.stalled = 0.0
         self._settles = settles
 
     def send(self, batch: pa.RecordBatch) -> FakeDelivery:
@@ -65,6 +69,9 @@ class FakeSink:
 
     def tend(self) -> None:
         pass
+
+    def stalled_s(self) -> float:
+        return self.stalled
 
     def close(self) -> None:
         pass
@@ -227,3 +234,27 @@ def test_reader_that_opens_waits_for_brokers_that_are_away(
     monkeypatch.setattr(writing_reader, "connect_sink", connect)
     assert told(open_reader(monkeypatch, [[2]])) == [(0, 2)]
     assert not attempts
+
+
+def test_target_that_does_not_answer_is_told_and_so_is_its_return(
+    monkeypatch: pytest.MonkeyPatch, sink: FakeSink
+) -> None:
+    writing = open_reader(monkeypatch, [[2, 3]])
+    assert not writing.status().is_cut_off
+
+    def stall() -> None:
+        sink.stalled = reader.CUT_OFF_S + 1.0
+        # The driver asks while the answer is late.
+        assert writing.status().is_cut_off
+        sink.deliveries[0].settle()
+
+    once_sent(sink, 2, stall)
+    infos = pickle.loads(writing.next_batch()[1])
+    assert [(info.next_offset, info.is_cut_off) for info in infos] == [(2, True)]
+
+    sink.stalled = 0.0
+    sink.deliveries[1].settle()
+    # As it is now, not as it was when the range was read.
+    infos = pickle.loads(writing.next_batch()[1])
+    assert [(info.next_offset, info.is_cut_off) for info in infos] == [(5, False)]
+    assert not writing.status().is_cut_off

@@ -1,0 +1,135 @@
+"""`to_kafka` whose target is away for a while: the output waits, says so, and goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from sabot_ray import OutputStream, Stream
+from sabot_ray.kafka.source import Backend
+from tests.faults.ledger import SCHEMA, Ledger, NumberedProducer
+from tests.faults.processes import at
+from tests.kafka.reading import read_all
+from tests.servers import KafkaCluster, wait_until
+
+PARTITIONS = 3
+OUTAGE_S = 60.0
+#: What its readers have to start, on a machine that is busy with the cluster, in seconds.
+START_S = 60.0
+#: What an output has to resume after a fault has ended, in seconds...
+RESUME_S = 15.0
+#: ...and its status to show one that lasts.
+DEGRADED_S = 15.0
+
+
+@pytest.fixture
+def topics(cluster: KafkaCluster) -> Iterator[tuple[str, str]]:
+    """A topic with a replica on each node, and one of which each node has its partition alone."""
+    source = f"test-{uuid.uuid4().hex[:12]}"
+    target = f"{source}-target"
+    cluster.create_topic(source, PARTITIONS)
+    cluster.create_topic(target, PARTITIONS, replicas=1, min_insync_replicas=1)
+    cluster.await_in_sync()
+    yield source, target
+    cluster.start()
+    cluster.delete_topic(target)
+
+
+class Writer:
+    """Writes numbered records to a topic in a thread of its own, until it is told to finish."""
+
+    def __init__(self, cluster: KafkaCluster, topic: str) -> None:
+        self._producer = NumberedProducer(cluster.bootstrap_servers, topic, PARTITIONS)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+
+    @property
+    def records(self) -> int:
+        """How many there are so far."""
+        return sum(self._producer.counts)
+
+    def finish(self) -> list[int]:
+        """Write no more, and return how many records each partition has."""
+        self._over.set()
+        self._thread.join()
+        self._producer.flush()
+        return self._producer.counts
+
+    def _write(self) -> None:
+        while not self._over.wait(0.05):
+            self._producer.write(50)
+
+
+@pytest.fixture
+def writer(cluster: KafkaCluster, topics: tuple[str, str]) -> Iterator[Writer]:
+    """Writes to the source."""
+    writer = Writer(cluster, topics[0])
+    yield writer
+    writer.finish()
+
+
+def await_state(output: OutputStream, state: str, timeout_s: float) -> float:
+    """Wait until the output's state is this one; return how long that took."""
+    began = time.monotonic()
+    wait_until(lambda: not output.wait(0.0) and output.status().state == state, timeout_s)
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(300)
+def test_leader_of_the_target_away_for_a_minute_delays_the_output_and_nothing_else(
+    cluster: KafkaCluster,
+    topics: tuple[str, str],
+    writer: Writer,
+    ray_session: None,
+    backend: Backend,
+) -> None:
+    source, target = topics
+    stream = Stream.from_kafka(
+        cluster.bootstrap_servers, source, source, backend=backend, schema=SCHEMA
+    )
+    output = stream.to_kafka(
+        cluster.bootstrap_servers,
+        target,
+        use_cpp=backend == "native",
+        partition="partition",
+        interval_s=0.2,
+        wait=False,
+    )
+    with output:
+        wait_until(lambda: not output.wait(0.0) and output.status().rows > 1000, START_S)
+        await_state(output, "RUNNING", RESUME_S)
+        leader = cluster.leader(target)
+        leader.kill()
+        back_at = time.monotonic() + OUTAGE_S
+        shown = await_state(output, "DEGRADED", DEGRADED_S)
+        wait_until(lambda: at(back_at), OUTAGE_S + 1.0)
+        # By now the other nodes have taken over all but the target's partition.
+        assert output.status().state == "DEGRADED"
+
+        leader.start()
+        began, so_far = time.monotonic(), writer.records
+        wait_until(lambda: output.status().rows > so_far, RESUME_S)
+        resumed = time.monotonic() - began
+        await_state(output, "RUNNING", RESUME_S)
+        counts = writer.finish()
+        wait_until(lambda: output.status().rows == sum(counts), 30.0)
+        wait_until(
+            lambda: [part.committed_offset for part in output.status().partitions] == counts, 30.0
+        )
+
+    ledger = Ledger()
+    for partition in range(PARTITIONS):
+        rows = [
+            orjson.loads(r.value) for r in read_all(cluster, target) if r.partition == partition
+        ]
+        ledger.note(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    print(f"{sum(counts)} records, lost {ledger.lost(counts)}, doubled {ledger.doubled(counts)}, ")
+    print(f"shown after {shown:.1f} s, resumed after {resumed:.1f} s")
+    ledger.assert_whole(counts)
