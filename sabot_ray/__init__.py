@@ -26,6 +26,7 @@ from sabot_ray.errors import (
     UnknownTopicOrPartition,
 )
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.interceptor import Interceptor
 
 if _TYPE_CHECKING:
     from sabot_ray.runtime.branch import BatchRef
@@ -49,6 +50,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "Fenced",
+    "Interceptor",
     "JsonCodec",
     "KafkaConfig",
     "KafkaError",

@@ -15,6 +15,7 @@ from sabot_ray.errors import ConfigError
 from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig, check_setting_names
+from sabot_ray.kafka.interceptor import Interceptor, checked_interceptors, consuming
 from sabot_ray.kafka.metadata import End, Start
 from sabot_ray.kafka.options import (
     INFER,
@@ -38,6 +39,7 @@ from sabot_ray.runtime.operators import (
     FilterExpression,
     FilterFunction,
     FlatMap,
+    Intercept,
     Map,
     Operator,
     Select,
@@ -64,7 +66,6 @@ _NOT_YET = frozenset(
         "retry_backoff_seconds",
         "offset_store",
         "on_data_loss",
-        "interceptors",
     )
 )
 
@@ -116,6 +117,7 @@ class Stream:
         sample_records: int = 1000,
         stream_id: str | None = None,
         max_in_flight_bytes: int | None = None,
+        interceptors: Sequence[Interceptor] = (),
         ray_remote_args: Mapping[str, Any] | None = None,
         **kafka_settings: Any,
     ) -> Stream:
@@ -181,6 +183,8 @@ class Stream:
             max_in_flight_bytes: Limit of the batches that are asked for, under way, or delivered
                 and not acknowledged. Default: a quarter of Ray's object store, which the streams of
                 a union share.
+            interceptors: Their `Interceptor.on_consume` is called with each batch before the
+                operators, in the readers, their `Interceptor.on_commit` after each commit.
             ray_remote_args: Ray's options of the reader actors, for example ``{"resources":
                 {...}}``.
             kafka_settings: Settings of a Kafka consumer, as ``fetch_min_bytes`` or
@@ -235,6 +239,9 @@ class Stream:
         check_number("sample_records", sample_records, 1)
         if max_in_flight_bytes is not None:
             check_number("max_in_flight_bytes", max_in_flight_bytes, _MIB)
+        interceptors = checked_interceptors(interceptors)
+        # The others are no reason to build columns that nobody wants.
+        seeing = consuming(interceptors)
         config.check_travels()
         report_backend(chosen, config, decode_threads)
         return cls(
@@ -264,10 +271,12 @@ class Stream:
                     metadata_refresh_s=float(metadata_refresh_s),
                     sample_records=sample_records,
                     max_in_flight_bytes=max_in_flight_bytes,
+                    interceptors=interceptors,
                     actor_options=reader_options(
                         {"memory": memory_per_reader, **(ray_remote_args or {})}
                     ),
-                )
+                ),
+                (Intercept(seeing),) if seeing else (),
             )
         )
 
@@ -496,6 +505,7 @@ class Stream:
         columns: Sequence[str] | None = None,
         delivery: Literal["at_least_once", "exactly_once"] = "at_least_once",
         interval_s: float = 1.0,
+        interceptors: Sequence[Interceptor] = (),
         wait: bool = True,
         **kafka_settings: Any,
     ) -> OutputStream:
@@ -528,6 +538,9 @@ class Stream:
             interval_s: How often offsets are committed, in seconds (in place of the stream's
                 ``auto_commit_interval_ms``); exactly once, as long readers wait for records, and
                 10 at most.
+            interceptors: Their `Interceptor.on_produce` is called before a batch is encoded, their
+                `Interceptor.on_acknowledgement` once it is known what became of its records; both
+                in the readers.
             wait: Whether to return only when the source has ended; else it runs in the background.
             kafka_settings: Settings of a Kafka producer, by name.
 
@@ -563,6 +576,7 @@ class Stream:
             partition=partition,
             partitioner=partitioner,
             columns=columns,
+            interceptors=interceptors,
         )
         for branch in self._branches:
             if branch.options.config.get("enable.auto.commit", True) is False:

@@ -26,6 +26,7 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value, check_setting_names
+from sabot_ray.kafka.interceptor import Interceptor, Interceptors, checked_interceptors
 from sabot_ray.kafka.options import check_choice, check_seconds, checked_topic
 from sabot_ray.kafka.outgoing import Column, Outgoing, Partitioner, RecordLayout, is_text
 from sabot_ray.schema import check_value_schema, writable_schema
@@ -61,6 +62,7 @@ class SinkSpec:
         compression: One of `COMPRESSIONS`.
         on_encode_error: ``"fail"``: nothing is written of a batch with a row that cannot be
             encoded; ``"skip"``: that row is left out.
+        interceptors: They see batches before they are encoded, and hear what became of them.
         transactional_id: Of a `TransactionalSink`.
     """
 
@@ -69,6 +71,7 @@ class SinkSpec:
     codec: Codec | str = "json"
     compression: str = "lz4"
     on_encode_error: Literal["fail", "skip"] = "fail"
+    interceptors: tuple[Interceptor, ...] = ()
     transactional_id: str | None = None
 
     def codec_for(self, schema: pa.Schema) -> Codec:
@@ -213,6 +216,8 @@ class KafkaSink(ABC):
             gives an array of integers.
         columns: The columns to encode, in order; None: all but those that a stream adds.
         error_handling_policy: ``"fail"``, or ``"skip"``: rows that cannot be encoded are left out.
+        interceptors: Their `Interceptor.on_produce` is called before a batch is encoded, their
+            `Interceptor.on_acknowledgement` once it is known what became of its records.
         kafka_settings: Settings of a Kafka producer, by name.
 
     Raises:
@@ -236,6 +241,7 @@ class KafkaSink(ABC):
         partitioner: str | Partitioner = "murmur2_random",
         columns: Sequence[str] | None = None,
         error_handling_policy: Literal["fail", "skip"] = "fail",
+        interceptors: Sequence[Interceptor] = (),
         **kafka_settings: Value,
     ) -> None:
         check_setting_names(kafka_settings, "producer")
@@ -253,6 +259,7 @@ class KafkaSink(ABC):
             partition=partition,
             partitioner=partitioner,
             columns=columns,
+            interceptors=interceptors,
         )
         self._attach(spec)
 
@@ -276,6 +283,9 @@ class KafkaSink(ABC):
         self._pending: deque[Delivery] = deque()
         self._partition_count = (0, float("-inf"))
         self._watch = _Watch()
+        self._interceptors = Interceptors(spec.interceptors)
+        # Batches that they are still to hear of.
+        self._untold: list[Delivery] = []
         self._load()
         self._check_target()
         self._connect()
@@ -307,6 +317,7 @@ class KafkaSink(ABC):
     def _tend(self) -> None:
         """See `tend`; also to be called while the sender waits for room."""
         self._watch.look()
+        self._tell_settled()
 
     def stalled_s(self) -> float:
         """See `PartitionSink.stalled_s`."""
@@ -325,8 +336,7 @@ class KafkaSink(ABC):
         """See `PartitionSink.send`."""
         with self._using():
             delivery = self._encoded(batch)
-            with self._watch.handing_over(delivery):
-                self._hand_over(delivery)
+            self._send(delivery)
             return delivery
 
     def send_batch(self, batch: pa.RecordBatch) -> None:
@@ -336,8 +346,15 @@ class KafkaSink(ABC):
             delivery = self._encoded(batch)
             # First, so that `flush` tells of it also where this is interrupted.
             self._pending.append(delivery)
+            self._send(delivery)
+
+    def _send(self, delivery: Delivery) -> None:
+        try:
             with self._watch.handing_over(delivery):
                 self._hand_over(delivery)
+        finally:
+            if self._interceptors:
+                self._untold.append(delivery)
 
     def tend(self) -> None:
         """See `PartitionSink.tend`."""
@@ -347,6 +364,8 @@ class KafkaSink(ABC):
 
     def _encoded(self, batch: pa.RecordBatch) -> Delivery:
         self._check_open()
+        if batch.num_rows:
+            batch = self._interceptors.on_produce(batch)
         outgoing = self._spec.layout.outgoing(batch, self._count_partitions)
         schema = outgoing.values.schema
         key = schema.serialize().to_pybytes()
@@ -384,6 +403,7 @@ class KafkaSink(ABC):
         was_free, self._is_free = self._is_free, True
         if not was_free:
             self._disconnect()
+            self._tell_settled()
 
     def _count_partitions(self) -> int:
         """Return how many partitions the topic has; asked anew now and then, as it may grow."""
@@ -397,6 +417,14 @@ class KafkaSink(ABC):
                     raise
             self._partition_count = count, time.monotonic()
         return count
+
+    def _tell_settled(self) -> None:
+        settled = [delivery for delivery in self._untold if delivery.is_settled()]
+        for delivery in settled:
+            self._untold.remove(delivery)
+            written, failed = delivery.written(), delivery.failures()
+            if written or failed:
+                self._interceptors.on_acknowledgement(written, failed)
 
     def _take_up_settled(self) -> None:
         failures: list[FailedRecord] = []
@@ -416,6 +444,7 @@ class KafkaSink(ABC):
                 if not self._is_closed:
                     self._tend()
                     is_done = self._flush(min(SLICE_S, max(left_s, 0.0)))
+                    self._tell_settled()
             if time.monotonic() >= deadline:
                 break
         self._take_up_settled()
@@ -513,6 +542,7 @@ def checked_sink_spec(
     *,
     columns: Sequence[str] | None,
     partitioner: str | Partitioner,
+    interceptors: Sequence[Interceptor] = (),
     **layout: Any,
 ) -> SinkSpec:
     """Check the options of a sink; see `KafkaSink`.
@@ -556,6 +586,7 @@ def checked_sink_spec(
         codec_type,
         compression_type,
         "fail" if error_handling_policy == "fail" else "skip",
+        checked_interceptors(interceptors),
     )
 
 

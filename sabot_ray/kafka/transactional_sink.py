@@ -109,8 +109,7 @@ class TransactionalSink(LibrdkafkaSink):
             delivery = self._encoded(batch)
             self._begin()
             try:
-                with self._watch.handing_over(delivery):
-                    self._hand_over(delivery)
+                self._send(delivery)
             except KafkaError as error:
                 raise self._lost("writing", error) from error
             return delivery

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sabot_ray.errors import CommitFailed
 from sabot_ray.offsets.store import OffsetStore
@@ -30,6 +30,7 @@ class Committer:
         interval_s: Time between commits; None commits on `flush` only.
         stored: The offsets that the store holds already.
         metadata: What is stored beside each offset, until `keep` gives another text.
+        on_commit: Called with the offsets of each commit, in the thread that made it.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Committer:
         *,
         stored: Mapping[TopicPartition, int] | None = None,
         metadata: str = "",
+        on_commit: Callable[[Mapping[TopicPartition, int]], object] = lambda _: None,
     ) -> None:
         self._store = store
         self._interval_s = interval_s
         self._metadata = metadata
+        self._on_commit = on_commit
         self._staged: dict[TopicPartition, int] = {}
         self._staging = threading.Lock()
         self._stored: dict[TopicPartition, int] = dict(stored or {})
@@ -113,6 +116,7 @@ class Committer:
             if due:
                 self._commit_offsets(due, min(timeout_s, ATTEMPT_TIMEOUT_S))
                 self._stored.update(due)
+                self._on_commit(due)
         finally:
             self._committing.release()
 

@@ -21,6 +21,7 @@ from sabot_ray.errors import (
     ReaderFailed,
     ReadIncomplete,
 )
+from sabot_ray.kafka.interceptor import Interceptors
 from sabot_ray.offsets.committer import Committer
 from sabot_ray.offsets.tracker import AckTracker
 from sabot_ray.runtime.coordinator import Coordinator, RoutedBatch
@@ -134,6 +135,7 @@ class Branch:
         self._tracker = AckTracker()
         self._store = plan.store
         self._ownership = plan.ownership
+        self._interceptors = Interceptors(options.interceptors)
         self._evolution = SchemaEvolution(options)
         # What came of each evolution; the batches of the next ones may be under way.
         self._generations = [_Generation(plan.schema, self._commit_metadata())]
@@ -162,6 +164,7 @@ class Branch:
                 interval_s if self._auto_commit else None,
                 stored=plan.committed,
                 metadata=self._generations[0].metadata,
+                on_commit=self._interceptors.on_commit,
             )
 
     @property
@@ -210,6 +213,9 @@ class Branch:
             info = routed.info
             self._tracker.skip(info.partition, info.start_offset, info.next_offset)
             self._stage()
+            if self._ownership is not None:
+                # Readers tell of what they have committed.
+                self._interceptors.on_commit({info.partition: info.next_offset})
             left_s = deadline - time.monotonic()
         return None
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sabot_ray.errors import ConfigError, SabotRayError
 from sabot_ray.expressions import columns_of, columns_of_value, describe, evaluate
+from sabot_ray.kafka.interceptor import Interceptor, Interceptors
 from sabot_ray.schema import check_columns
 from sabot_ray.types import TopicPartition
 
@@ -200,7 +201,21 @@ class Select:
         return batch.select(list(check_columns(self.names, batch.schema, "select")))
 
 
-Operator = FilterExpression | FilterFunction | Map | FlatMap | WithColumns | Select
+@dataclass(frozen=True, eq=False)
+class Intercept:
+    """Lets interceptors see the batch, and change its values."""
+
+    interceptors: tuple[Interceptor, ...]
+
+    def __str__(self) -> str:
+        return f"on_consume({', '.join(type(one).__qualname__ for one in self.interceptors)})"
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return what the interceptors made of it."""
+        return Interceptors(self.interceptors).on_consume(batch)
+
+
+Operator = FilterExpression | FilterFunction | Map | FlatMap | WithColumns | Select | Intercept
 
 
 class OperatorFailed(Exception):
@@ -309,10 +324,10 @@ def needed_columns(operators: Sequence[Operator], schema: pa.Schema) -> tuple[st
             case Select(names):
                 check_columns(names, known, "select")
                 known = pa.schema([known.field(name) for name in names])
-            case FilterFunction() | Map() | FlatMap():
+            case FilterFunction() | Map() | FlatMap() | Intercept():
                 # What a function looks at is not known: it gets every column there is.
                 needed.update(set(known.names) - computed)
-                if not isinstance(operator, FilterFunction):
+                if isinstance(operator, Map | FlatMap):
                     return _in_order(needed, schema)
     return _in_order(needed | (set(known.names) - computed), schema)
 

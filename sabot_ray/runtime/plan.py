@@ -16,6 +16,7 @@ from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.errors import BrokerUnavailable, ConfigError, UnknownTopicOrPartition
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.interceptor import Interceptor
 from sabot_ray.kafka.metadata import (
     ClusterClient,
     End,
@@ -69,6 +70,7 @@ class SourceOptions:
     metadata_refresh_s: float
     sample_records: int
     max_in_flight_bytes: int | None
+    interceptors: tuple[Interceptor, ...]
     actor_options: Mapping[str, Any]
 
     @property

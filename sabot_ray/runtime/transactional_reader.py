@@ -205,6 +205,9 @@ class TransactionalReader(WritingReader):
                 slot: pool.submit(self._end_transaction, slot, by_slot[slot], errors[slot])
                 for slot in by_slot
             }
+        for sink in self._sinks.values():
+            # Interceptors hear of what was written before the driver does.
+            sink.tend()
         infos: list[BatchInfo] = []
         for slot, ended in ending.items():
             error = ended.result()

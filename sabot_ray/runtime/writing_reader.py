@@ -51,7 +51,7 @@ class Drained(NamedTuple):
     failure: Failure | None
 
 
-@dataclass
+@dataclass(eq=False)
 class UnderWay:
     """A range that was read, and what becomes of its records; None where no row was left."""
 
@@ -198,13 +198,17 @@ class WritingReader(Reader):
 
     def _take_written(self) -> list[BatchInfo]:
         """Return the ranges before which nothing of their partition is under way any more."""
+        settled = [entry for entry in self._under_way if entry.is_settled()]
+        if settled and self._sink is not None:
+            # Interceptors hear of these before the driver does.
+            self._sink.tend()
         written: list[BatchInfo] = []
         left: deque[UnderWay] = deque()
         # Nothing may be told of what lies behind it in the same partition.
         held: set[TopicPartition] = set()
         for entry in self._under_way:
             partition = entry.info.partition
-            if partition in held or not entry.is_settled() or entry.failures():
+            if partition in held or entry not in settled or entry.failures():
                 held.add(partition)
                 left.append(entry)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from sabot_ray import (
     ConfigError,
     EncodeError,
+    Interceptor,
     JsonCodec,
     KafkaError,
     SinkError,
@@ -27,6 +28,7 @@ from sabot_ray.kafka.librdkafka_sink import LibrdkafkaSink
 from sabot_ray.kafka.sink import COMPRESSIONS, KafkaSink
 from sabot_ray.kafka.source import Backend
 from sabot_ray.schema import METADATA_FIELDS
+from sabot_ray.types import FailedRecord, WrittenRecords
 from tests import servers
 from tests.conftest import MakeTopic, OpenSource
 from tests.kafka.reading import numbers_spec, read_all, read_to
@@ -294,6 +296,78 @@ def test_large_and_other_types_are_written_as_plain_ones(
     assert read_all(broker, topic)[0].value == (b'{"a":"x","b":"eQ==","c":[1,2],"d":null,"e":"z"}')
 
 
+# interceptors
+
+
+class Auditor(Interceptor):
+    """Takes names away before they are written, and notes what became of each batch."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[list[WrittenRecords], list[FailedRecord]]] = []
+
+    def on_produce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        names = pa.nulls(batch.num_rows, pa.string())
+        return batch.set_column(batch.schema.get_field_index("name"), "name", names)
+
+    def on_acknowledgement(
+        self, written: Sequence[WrittenRecords], failed: Sequence[FailedRecord]
+    ) -> None:
+        self.told.append(([*written], [*failed]))
+
+
+def test_interceptor_changes_batches_and_hears_once_of_each(
+    broker: KafkaBroker, make_topic: MakeTopic, make_sink: MakeSink
+) -> None:
+    topic, auditor = make_topic(partitions=2), Auditor()
+    sink = make_sink(topic, interceptors=[auditor], partition=pc.bit_wise_and(pc.field("id"), 1))
+    delivery = sink.send(ROWS)
+    assert delivery.wait(20.0)
+    sink.tend()
+    # A batch without rows is none.
+    sink.send_batch(ROWS.slice(0, 0))
+    sink.send_batch(ROWS.slice(5))
+    sink.flush()
+    sink.flush()
+
+    size = len(b'{"id":0,"name":null,"amount":0.0}')
+    (first, no_failures), (last, _) = auditor.told
+    assert sorted(first) == [(topic, 0, 3, 3 * size, 0, 2), (topic, 1, 3, 3 * size, 0, 2)]
+    assert last == [(topic, 1, 1, size, 3, 3)]
+    assert no_failures == []
+    values = [record.value for record in read_all(broker, topic)]
+    assert values == [
+        b'{"id":%d,"name":null,"amount":%.1f}' % (n, n / 2) for n in (0, 2, 4, 1, 3, 5, 5)
+    ]
+
+
+def test_interceptor_hears_of_records_that_were_refused(
+    make_topic: MakeTopic, make_sink: MakeSink
+) -> None:
+    topic, auditor = make_topic(max_message_bytes=1000), Auditor()
+    sink = make_sink(topic, compression_type="none", interceptors=[auditor])
+    sink.send_batch(pa.record_batch({"name": ["x"], "t": ["y" * 5000]}))
+    with pytest.raises(SinkError):
+        sink.flush()
+    ((written, (failed,)),) = auditor.told
+    assert written == []
+    assert (failed.row, failed.topic) == (0, topic)
+    assert "LARGE" in str(failed.error).upper()
+
+
+def test_interceptor_that_raises_before_a_batch_is_written_is_an_error(
+    broker: KafkaBroker, topic: str, make_sink: MakeSink
+) -> None:
+    class Broken(Interceptor):
+        def on_produce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+            raise ValueError("mine")
+
+    sink = make_sink(topic, interceptors=[Auditor(), Broken()])
+    with pytest.raises(ValueError, match="mine"):
+        sink.send_batch(ROWS)
+    sink.flush()
+    assert read_all(broker, topic) == []
+
+
 # errors
 
 
@@ -385,7 +459,9 @@ def test_sink_as_a_context_flushes(broker: KafkaBroker, topic: str, make_sink: M
 def test_brokers_that_do_not_answer(backend: Backend) -> None:
     with servers.running_broker() as broker:
         broker.create_topic("t")
-        late, given_up = (SINKS[backend](broker.bootstrap_servers, "t") for _ in range(2))
+        auditor = Auditor()
+        late = SINKS[backend](broker.bootstrap_servers, "t")
+        given_up = SINKS[backend](broker.bootstrap_servers, "t", interceptors=[auditor])
         # Connections and producer ids are there.
         for sink in (late, given_up):
             sink.send_batch(ROWS)
@@ -403,6 +479,7 @@ def test_brokers_that_do_not_answer(backend: Backend) -> None:
         assert time.monotonic() - began < 5
         assert delivery.wait(1.0)
         assert len(delivery.failures()) == 6
+        assert [len(failed) for _, failed in auditor.told] == [0, 6]
 
         broker.thaw()
         late.flush()
