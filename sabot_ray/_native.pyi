@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from sabot_ray.codecs.codec import Codec
-from sabot_ray.errors import KafkaError
+from sabot_ray.errors import DecodeError, KafkaError
 from sabot_ray.types import (
     FailedRecord,
     OffsetAndMetadata,
@@ -57,12 +57,14 @@ class PartitionPipeline:
         *,
         skip_tombstones: bool,
         skip_decode_errors: bool,
+        report_decode_errors: bool = False,
         max_batch_bytes: int,
         linger_s: float,
         await_backlog: bool,
         decode_threads: DecodeThreads | None = None,
     ) -> None: ...
     def poll(self, max_rows: int, timeout_s: float) -> pa.RecordBatch: ...
+    def take_rejected(self) -> list[DecodeError]: ...
     def position(self) -> int: ...
     def has_news(self) -> bool: ...
     def backlog(self) -> int: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -47,6 +48,7 @@ from sabot_ray.runtime.operators import (
 )
 from sabot_ray.runtime.output import OutputStream
 from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, stream_schema
+from sabot_ray.runtime.policy import PolicyName, checked_policy
 from sabot_ray.runtime.reader import SinkPlan, reader_options
 from sabot_ray.runtime.run import StreamRun, start_run
 from sabot_ray.schema import (
@@ -61,9 +63,6 @@ from sabot_ray.schema import (
 _NOT_YET = frozenset(
     (
         "codec_options",
-        "dead_letter_topic",
-        "max_retry_attempts",
-        "retry_backoff_seconds",
         "offset_store",
         "on_data_loss",
     )
@@ -109,7 +108,10 @@ class Stream:
         key_codec: str | Codec | None = None,
         tombstones: Literal["keep", "skip"] = "keep",
         unknown_fields: UnknownFields = "ignore",
-        error_handling_policy: Literal["fail", "skip"] = "fail",
+        error_handling_policy: PolicyName = "fail",
+        dead_letter_topic: str | None = None,
+        max_retry_attempts: int = 3,
+        retry_backoff_seconds: float = 1.0,
         readers: int | None = None,
         decode_threads: int = 1,
         memory_per_reader: int = 128 * _MIB,
@@ -165,8 +167,16 @@ class Stream:
                 for each name), ``"rescue"`` (kept as JSON text in the column ``_rescued``),
                 ``"evolve"`` (appended as a nullable column: from the first batch with it on, all
                 batches of the run have it; `docs/json.md` has the rules) or ``"fail"``.
-            error_handling_policy: What to do with a record that does not decode: ``"fail"`` raises
-                `DecodeError` after the rows before it, ``"skip"`` drops, counts and logs it.
+            error_handling_policy: What to do with a record that does not decode (`docs/errors.md`
+                has the whole): ``"fail"`` raises `DecodeError` after the rows before it, ``"skip"``
+                drops, counts and logs it, ``"dead_letter"`` also writes it to the dead-letter topic
+                before its offset may be committed; ``"retry"`` tries again what may pass, and then
+                does the same where there is a dead-letter topic, or fails.
+            dead_letter_topic: A topic of the same brokers that takes such records, as they were
+                read, with Kafka Connect's headers that say why.
+            max_retry_attempts: How often ``"retry"`` tries again.
+            retry_backoff_seconds: Seconds before the first of these attempts, doubled for each
+                further one, give or take some.
             readers: Most Ray actors that read. Default: one for each partition, but no more than
                 twice the cluster's CPUs; beyond that a reader has several partitions. The streams
                 of a union share that number.
@@ -213,10 +223,12 @@ class Stream:
             end=end,
             tombstones=tombstones,
             unknown_fields=unknown_fields,
-            error_handling_policy=error_handling_policy,
             max_batch_bytes=max_batch_bytes,
             linger_s=linger_s,
             decode_threads=decode_threads,
+        )
+        policy = checked_policy(
+            error_handling_policy, dead_letter_topic, max_retry_attempts, retry_backoff_seconds
         )
         columns = _metadata_columns(metadata)
         if key_codec is not None and KEY_COLUMN not in columns:
@@ -264,7 +276,7 @@ class Stream:
                     metadata=columns,
                     tombstones=tombstones,
                     unknown_fields=unknown_fields,
-                    error_handling_policy=error_handling_policy,
+                    policy=policy,
                     readers=readers,
                     decode_threads=decode_threads,
                     memory_per_reader=memory_per_reader,
@@ -669,7 +681,13 @@ class Stream:
         return self._all_rows().to_pylist()
 
     def _look(self, *, counts_only: bool = False) -> StreamRun:
-        return start_run(self._branches, owns_group=False, counts_only=counts_only)
+        branches = [
+            branch._replace(
+                options=replace(branch.options, policy=branch.options.policy.only_looking())
+            )
+            for branch in self._branches
+        ]
+        return start_run(branches, owns_group=False, counts_only=counts_only)
 
     def _check_bounded(self, method: str) -> None:
         if any(branch.options.end is None for branch in self._branches):

@@ -63,10 +63,11 @@ class SourceStats:
     Attributes:
         records: Records consumed, tombstones and dropped ones included.
         bytes: Bytes of their keys and values.
-        decode_errors: Records dropped because of ``error_handling_policy="skip"``.
+        decode_errors: Records dropped because they do not decode.
         last_decode_error: Message of the newest of them, empty if there is none.
         unknown_fields: Path of a field that the schema does not know -> how often it was met.
         tombstones: Records whose value is null.
+        dead_letters: Records written to the dead-letter topic; a source by itself writes none.
     """
 
     records: int = 0
@@ -75,6 +76,22 @@ class SourceStats:
     last_decode_error: str = ""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     tombstones: int = 0
+    dead_letters: int = 0
+
+    def joined(self, later: SourceStats) -> SourceStats:
+        """Return the counters of both."""
+        fields = dict(self.unknown_fields)
+        for path, count in later.unknown_fields.items():
+            fields[path] = fields.get(path, 0) + count
+        return SourceStats(
+            self.records + later.records,
+            self.bytes + later.bytes,
+            self.decode_errors + later.decode_errors,
+            later.last_decode_error or self.last_decode_error,
+            fields,
+            self.tombstones + later.tombstones,
+            self.dead_letters + later.dead_letters,
+        )
 
 
 class FailedRecord(NamedTuple):

@@ -192,6 +192,12 @@ cdef extern from "decode_threads.h" namespace "sabot" nogil:
         Result[shared_ptr[CppDecodeThreads]] Start(size_t)
 
 
+cdef extern from "record_decoder.h" namespace "sabot" nogil:
+    struct RejectedRecord:
+        int64_t offset
+        DecodeFailure failure
+
+
 cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
     cppclass PartitionOptions:
         PartitionOptions()
@@ -205,6 +211,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         CppCodec key_codec
         cbool skip_tombstones
         cbool skip_decode_errors
+        cbool report_decode_errors
         int64_t max_batch_bytes
         microseconds linger
         cbool await_backlog
@@ -221,6 +228,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         Result[unique_ptr[CppPartitionPipeline]] Open(
             shared_ptr[CppConsumer], PartitionOptions, shared_ptr[CppDecodeThreads])
         Status Poll(int64_t, milliseconds, ArrowArray*)
+        vector[RejectedRecord] TakeRejected()
         int64_t position()
         cbool has_news()
         int64_t Backlog()
@@ -529,6 +537,7 @@ cdef class PartitionPipeline:
         schema: The schema of these columns.
         skip_tombstones: Whether tombstones are dropped.
         skip_decode_errors: Whether records that do not decode are dropped.
+        report_decode_errors: Whether `take_rejected` tells of these.
         max_batch_bytes: A batch is closed once its keys and values reach this many bytes.
         linger_s: How long to wait for more before a batch that is not full is handed over.
         await_backlog: Whether to wait a little for a full batch far behind the log's end.
@@ -556,6 +565,7 @@ cdef class PartitionPipeline:
         *,
         skip_tombstones: bool,
         skip_decode_errors: bool,
+        report_decode_errors: bool = False,
         max_batch_bytes: int,
         linger_s: float,
         await_backlog: bool,
@@ -577,6 +587,7 @@ cdef class PartitionPipeline:
         options.key_codec = _codec(key_codec)
         options.skip_tombstones = skip_tombstones
         options.skip_decode_errors = skip_decode_errors
+        options.report_decode_errors = report_decode_errors
         options.max_batch_bytes = max_batch_bytes
         options.linger = microseconds(linger_us)
         options.await_backlog = await_backlog
@@ -620,6 +631,22 @@ cdef class PartitionPipeline:
             ):
                 return batch
             PyErr_CheckSignals()
+
+    def take_rejected(self) -> list[DecodeError]:
+        """Return the records that were dropped since the last call."""
+        cdef vector[RejectedRecord] rejected
+        with nogil:
+            rejected = deref(self._pipeline).TakeRejected()
+        return [
+            DecodeError.at(
+                self._topic,
+                self._partition,
+                record.offset,
+                _text(record.failure.field),
+                _text(record.failure.reason),
+            )
+            for record in rejected
+        ]
 
     def position(self) -> int:
         """Return the next offset to fetch."""

@@ -49,7 +49,8 @@ Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
       return batch.status();
     }
     pipeline->decoders_.push_back(std::make_unique<RecordDecoder>(
-        pipeline->api_, RecordPolicy{given.skip_tombstones, given.skip_decode_errors},
+        pipeline->api_,
+        RecordPolicy{given.skip_tombstones, given.skip_decode_errors, given.report_decode_errors},
         std::move(batch.value())));
   }
   pipeline->messages_.resize(kChunk * count);
@@ -201,6 +202,11 @@ Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeo
   } catch (const std::bad_alloc&) {
     return Status::OutOfMemory();
   }
+}
+
+std::vector<RejectedRecord> PartitionPipeline::TakeRejected() {
+  const std::lock_guard lock(polling_);
+  return decoder().TakeRejected();
 }
 
 Status PartitionPipeline::FillBatch(int64_t max_rows, Clock::time_point deadline) {

@@ -32,6 +32,7 @@ struct PartitionOptions {
   Codec key_codec;
   bool skip_tombstones = false;
   bool skip_decode_errors = false;
+  bool report_decode_errors = false;
   int64_t max_batch_bytes = 16 << 20;
   std::chrono::microseconds linger{0};
   // Whether a batch that is not full waits a little for the records that are on their way, far
@@ -44,7 +45,7 @@ struct PartitionOptions {
 
 // Reads [start_offset, end_offset) in offset order, decoding as it goes.
 //
-// `Poll` and `Seek` belong to one thread at a time; `Close`, `Stats` and `position` may be called
+// `Poll`, `TakeRejected` and `Seek` belong to one thread at a time; `Close`, `Stats` and `position` may be called
 // from any. The pipeline owns its queue and what it took from it, and shares the consumer.
 class PartitionPipeline {
  public:
@@ -58,6 +59,10 @@ class PartitionPipeline {
 
   // Fills `out`, which the receiver releases, with the next rows; zero rows if none came in time.
   Status Poll(int64_t max_rows, std::chrono::milliseconds timeout, ArrowArray* out);
+
+  // Returns the records that polls have dropped since the last call because they do not decode, in
+  // offset order: where the options say that these are skipped and reported.
+  std::vector<RejectedRecord> TakeRejected();
 
   // Next offset to fetch: behind the last row, past control records and gaps, never past the end.
   int64_t position() const { return position_.load(std::memory_order_relaxed); }

@@ -1,5 +1,7 @@
 #include "record_decoder.h"
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -49,6 +51,9 @@ Status RecordDecoder::Take(const rd_kafka_message_t& message) {
     if (!failure.has_value()) {
       batch_bytes_ += row_bytes;
     } else if (policy_.skip_decode_errors && !failure->is_new_field) {
+      if (policy_.report_decode_errors) {
+        rejected_.push_back({message.offset, *failure});
+      }
       ++counted_.decode_errors;
       counted_.last_error_offset = message.offset;
       counted_.last_error = std::move(*failure);
@@ -85,7 +90,10 @@ int64_t RecordDecoder::ReadHeaders(const rd_kafka_message_t& message) {
 }
 
 void RecordDecoder::Absorb(RecordDecoder* later) {
+  // What may fail comes first.
+  rejected_.reserve(rejected_.size() + later->rejected_.size());
   batch_->AppendAll(*later->batch_);
+  std::move(later->rejected_.begin(), later->rejected_.end(), std::back_inserter(rejected_));
   batch_bytes_ += later->batch_bytes_;
   PartitionStats& more = later->counted_;
   counted_.records += more.records;
@@ -114,6 +122,7 @@ void RecordDecoder::Export(ArrowArray* out) {
 void RecordDecoder::Clear() {
   batch_->Clear();
   batch_bytes_ = 0;
+  rejected_.clear();
 }
 
 }  // namespace sabot

@@ -27,6 +27,13 @@ struct PartitionStats {
 struct RecordPolicy {
   bool skip_tombstones = false;
   bool skip_decode_errors = false;
+  bool report_decode_errors = false;  // Those that are skipped: see `TakeRejected`.
+};
+
+// A record that was dropped because it does not decode.
+struct RejectedRecord {
+  int64_t offset = -1;
+  DecodeFailure failure;
 };
 
 // Belongs to one thread at a time; several may decode parts of the same records.
@@ -54,7 +61,9 @@ class RecordDecoder {
   void Discard();
   // Moves the rows into `out`, which the receiver releases.
   void Export(ArrowArray* out);
-  // Drops the rows, which stay counted.
+  // Returns what was dropped since the last call, in offset order, where the policy reports it.
+  std::vector<RejectedRecord> TakeRejected() { return std::exchange(rejected_, {}); }
+  // Drops the rows and what was rejected, which stay counted.
   void Clear();
 
  private:
@@ -66,6 +75,7 @@ class RecordDecoder {
   const std::unique_ptr<BatchBuilder> batch_;
   int64_t batch_bytes_ = 0;
   PartitionStats counted_;
+  std::vector<RejectedRecord> rejected_;
   std::vector<Header> headers_;
 };
 

@@ -372,6 +372,32 @@ TEST(PollSkippingErrorsAmongManyKeepsTheOthers) {
   EXPECT_EQ(stats.decode_errors, 300);
   EXPECT_EQ(stats.last_error_offset, 2995);
   EXPECT_EQ(stats.records, 3000);
+  EXPECT(pipeline->TakeRejected().empty());
+}
+
+TEST(PollReportingErrorsTellsOfEachOnceInOrder) {
+  Fixture fixture(0);
+  for (int i = 0; i < 3000; ++i) {
+    fixture.cluster.Produce("t", 0, i % 10 == 5 ? "no JSON" : "{\"n\":1}");
+  }
+  fixture.cluster.Flush();
+  PartitionOptions options = Range(0, 3000);
+  options.skip_decode_errors = options.report_decode_errors = true;
+  const auto pipeline = fixture.Open(options);
+  std::vector<int64_t> wanted;
+  for (int i = 5; i < 3000; i += 10) {
+    wanted.push_back(i);
+  }
+  std::vector<int64_t> offsets;
+  while (!pipeline->done()) {
+    static_cast<void>(Poll(pipeline.get(), 900));
+    for (const RejectedRecord& rejected : pipeline->TakeRejected()) {
+      offsets.push_back(rejected.offset);
+      EXPECT_EQ(rejected.failure.reason, "malformed JSON");
+    }
+  }
+  EXPECT(offsets == wanted);
+  EXPECT(pipeline->TakeRejected().empty());
 }
 
 TEST(PollStopsAtTheByteLimitAmongMany) {

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add, attrgetter
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -173,14 +173,15 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         self._end_offset = end_offset
         value_columns = [name for name in spec.columns if name not in METADATA_FIELDS]
         self._value_index = {name: index for index, name in enumerate(value_columns)}
-        self._decoder = spec.codec.decoder(value_columns, spec.on_decode_error)
+        on_error: Literal["fail", "skip"] = "fail" if spec.on_decode_error == "fail" else "skip"
+        self._decoder = spec.codec.decoder(value_columns, on_error)
         # Bytes are what a key is anyway.
         self._key_decoder = (
             None
             if isinstance(spec.key_codec, BytesCodec)
             else spec.key_codec.decoder(
                 spec.key_codec.columns.names if KEY_COLUMN in spec.columns else (),
-                spec.on_decode_error,
+                on_error,
                 KEY_ROOT,
             )
         )
@@ -206,6 +207,8 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         self._position = offset
         # Raised at every poll from now on.
         self._error: SabotRayError | None = None
+        # What was dropped, and is to be told.
+        self._rejected: list[DecodeError] = []
         # What is at hand: the rest of a record batch, the offset after it, and later batches.
         self._at_hand = _Records.of(self._attributes)
         self._taken = 0
@@ -213,6 +216,11 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         self._batches: Iterator[tuple[list[Any], int]] = iter(())
         self._is_unpacking = False
         self._fetcher.start(offset)
+
+    def take_rejected(self) -> list[DecodeError]:
+        """See `PartitionSource.take_rejected`."""
+        rejected, self._rejected = self._rejected, []
+        return rejected
 
     def position(self) -> int:
         """See `PartitionSource.position`."""
@@ -359,6 +367,8 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
             consumed = kept[decoded.rejected[-1].index]
             failed = errors.pop()
             self._error, self._position = failed, failed.offset
+        if self._spec.on_decode_error == "report":
+            self._rejected += errors
         unknown_keys = decoded_keys.unknown_fields if decoded_keys else {}
         self._count(taken, consumed, errors, (decoded.unknown_fields, unknown_keys))
         rows = [kept[row] for row in decoded.rows]
@@ -386,7 +396,7 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
                 Rejected(decoded.rows[key.index], key.field, key.reason)
                 for key in decoded_keys.rejected
             ]
-            if self._spec.on_decode_error == "skip":
+            if self._spec.on_decode_error != "fail":
                 rejected = sorted(decoded.rejected + rejected, key=attrgetter("index"))
             rows = [decoded.rows[row] for row in decoded_keys.rows]
             # Once more without them: the values of such records must not be counted, either.

@@ -15,6 +15,7 @@ from sabot_ray.errors import (
     BackendUnavailable,
     BrokerUnavailable,
     ConfigError,
+    DecodeError,
     KafkaError,
 )
 from sabot_ray.kafka.config import KafkaConfig
@@ -329,7 +330,8 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
             self._spec.columns,
             self._schema,
             skip_tombstones=self._spec.tombstones == "skip",
-            skip_decode_errors=self._spec.on_decode_error == "skip",
+            skip_decode_errors=self._spec.on_decode_error != "fail",
+            report_decode_errors=self._spec.on_decode_error == "report",
             max_batch_bytes=self._spec.max_batch_bytes,
             linger_s=self._spec.linger_s,
             await_backlog=self._spec.await_backlog,
@@ -345,6 +347,11 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
             self._client.forward_log()
         self._client.look_after_connections(is_idle=not batch.num_rows and not self._is_done())
         return batch
+
+    def take_rejected(self) -> list[DecodeError]:
+        """See `PartitionSource.take_rejected`."""
+        rejected: list[DecodeError] = self._pipeline.take_rejected()
+        return rejected
 
     def position(self) -> int:
         """See `PartitionSource.position`."""

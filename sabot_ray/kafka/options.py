@@ -106,7 +106,6 @@ def check_source_options(
     end: object,
     tombstones: object,
     unknown_fields: object,
-    error_handling_policy: object,
     max_batch_bytes: object,
     linger_s: object,
     decode_threads: object,
@@ -118,12 +117,6 @@ def check_source_options(
     """
     check_choice("tombstones", tombstones, ("keep", "skip"))
     check_choice("unknown_fields", unknown_fields, ("ignore", "rescue", "evolve", "fail"))
-    check_choice(
-        "error_handling_policy",
-        error_handling_policy,
-        ("fail", "skip"),
-        not_yet=("retry", "dead_letter"),
-    )
     if end is not None:
         check_bound("end", end, ("latest",))
     check_number("max_batch_bytes", max_batch_bytes, 1024)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sabot_ray.codecs.codec import Codec
 from sabot_ray.codecs.text import BytesCodec
+from sabot_ray.errors import DecodeError
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.schema import batch_schema
 from sabot_ray.types import SourceStats, Watermarks
@@ -28,7 +29,8 @@ class SourceSpec:
             (`sabot_ray.schema.metadata_fields`). Every value, and every key, is validated whole all
             the same.
         tombstones: ``"keep"``: a null value is a row of nulls; ``"skip"``: it is dropped.
-        on_decode_error: ``"fail"`` or ``"skip"``.
+        on_decode_error: ``"fail"``; ``"skip"``: the record is dropped and counted; or ``"report"``:
+            `PartitionSource.take_rejected` tells of it, too.
         max_batch_bytes: A batch is closed once the keys and values in it reach this many bytes.
         linger_s: How long to wait for more records before a batch that is not full is handed over.
             Far behind the log's end the native backend waits up to 50 ms in any case.
@@ -44,7 +46,7 @@ class SourceSpec:
     codec: Codec
     columns: tuple[str, ...]
     tombstones: Literal["keep", "skip"] = "keep"
-    on_decode_error: Literal["fail", "skip"] = "fail"
+    on_decode_error: Literal["fail", "skip", "report"] = "fail"
     max_batch_bytes: int = 16 << 20
     linger_s: float = 0.0
     prefetch_bytes: int = 64 << 20
@@ -86,7 +88,7 @@ class PartitionSource(Protocol):
             end_offset``.
 
         Raises:
-            DecodeError: A value does not fit the schema and the policy is "fail"; the rows before
+            DecodeError: A value does not fit the schema and the spec says "fail"; the rows before
                 it were returned first, and `position` is the record's offset. Raised again on each
                 call.
             NewField: A value has a field that the schema is to learn, likewise, whatever the
@@ -94,6 +96,12 @@ class PartitionSource(Protocol):
             OffsetOutOfRange: The position is not in the log (any more).
             KafkaError: The client reported an error that it does not retry. Outages are none: they
                 look like an idle topic here, and the client goes on by itself.
+        """
+
+    def take_rejected(self) -> list[DecodeError]:
+        """Return the records that polls have dropped since the last call, in offset order.
+
+        Only where the spec says ``"report"``; a batch's worth of them at most for each poll.
         """
 
     def position(self) -> int:

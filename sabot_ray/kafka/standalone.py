@@ -17,6 +17,7 @@ from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig, Value
 from sabot_ray.kafka.metadata import End, OffsetRange, Start, resolve_ranges
 from sabot_ray.kafka.options import (
+    check_choice,
     check_number,
     check_source_options,
     checked_codec,
@@ -102,11 +103,11 @@ class StandaloneSource(ABC, Generic[_Client]):
             end=end,
             tombstones=tombstones,
             unknown_fields=unknown_fields,
-            error_handling_policy=error_handling_policy,
             max_batch_bytes=max_batch_bytes,
             linger_s=linger_s,
             decode_threads=decode_threads,
         )
+        check_choice("error_handling_policy", error_handling_policy, ("fail", "skip"))
         check_number("prefetch_bytes", prefetch_bytes, 1024)
         codec = checked_codec(codec_type, schema, unknown_fields)
         keys = checked_key_codec(key_codec)

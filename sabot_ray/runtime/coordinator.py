@@ -766,7 +766,7 @@ class Coordinator:
                 f"{progress.routed_offset}; please report this"
             )
         before = reader.stats_before.get(info.partition, SourceStats())
-        progress.stats = _added(before, info.stats)
+        progress.stats = before.joined(info.stats)
         self._warn_of(progress, info.partition)
         reader.long_poll_s = info.long_poll_s
         reader.is_cut_off = info.is_cut_off
@@ -917,17 +917,3 @@ def _drain(reader: _ReaderHandle) -> ray.ObjectRef[Any]:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _added(before: SourceStats, now: SourceStats) -> SourceStats:
-    fields = dict(before.unknown_fields)
-    for path, count in now.unknown_fields.items():
-        fields[path] = fields.get(path, 0) + count
-    return SourceStats(
-        before.records + now.records,
-        before.bytes + now.bytes,
-        before.decode_errors + now.decode_errors,
-        now.last_decode_error or before.last_decode_error,
-        fields,
-        before.tombstones + now.tombstones,
-    )

@@ -30,6 +30,7 @@ from sabot_ray.offsets import open_kafka_group, open_transactional_group
 from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
+from sabot_ray.runtime.policy import ErrorPolicy
 from sabot_ray.runtime.reader import ReaderPlan, SinkPlan
 from sabot_ray.runtime.schemas import (
     Codecs,
@@ -63,7 +64,7 @@ class SourceOptions:
     metadata: tuple[str, ...]
     tombstones: Literal["keep", "skip"]
     unknown_fields: UnknownFields
-    error_handling_policy: Literal["fail", "skip"]
+    policy: ErrorPolicy
     readers: int | None
     decode_threads: int
     memory_per_reader: int
@@ -276,6 +277,7 @@ def _look(
 ) -> _Look:
     options, operators = branch
     existing = existing_partitions(options, client)
+    _check_dead_letter_topic(options, client, {topic for topic, _ in existing})
     is_exactly_once = sink is not None and sink.is_exactly_once
     # A transaction whose writer is gone would hold this up: the readers end it, and look again.
     committed = _committed(options, client, existing, awaits_transactions=not is_exactly_once)
@@ -283,6 +285,25 @@ def _look(
     codecs = resolve_codecs(options, client, read_partitions(options, existing), kept)
     reader = reader_plan(options, operators, codecs, counts_only=counts_only, sink=sink)
     return _Look(client, existing, committed, kept, codecs, reader)
+
+
+def _check_dead_letter_topic(
+    options: SourceOptions, client: ClusterClient, read_topics: set[str]
+) -> None:
+    topic = options.policy.dead_letter_topic
+    if topic is None:
+        return
+    if topic in read_topics:
+        raise ConfigError(
+            f"dead_letter_topic: '{topic}' is read by this stream, and would never come to an end"
+        )
+    try:
+        client.partitions(topic)
+    except UnknownTopicOrPartition:
+        raise ConfigError(
+            f"dead_letter_topic: '{topic}' does not exist on {options.config.bootstrap_servers}; "
+            "create it first"
+        ) from None
 
 
 def _schema_of(branch: PlannedBranch, look: _Look) -> pa.Schema | None:
@@ -420,10 +441,16 @@ def reader_plan(
         options.batch_size,
         counts_only or sink is not None,
         sink=sink,
+        policy=options.policy,
     )
 
 
 def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> SourceSpec:
+    on_decode_error: Literal["fail", "skip", "report"] = "fail"
+    if options.policy.dead_letter_topic is not None:
+        on_decode_error = "report"
+    elif options.policy.passes_over:
+        on_decode_error = "skip"
     return SourceSpec(
         config=options.config,
         # Each reader names its own.
@@ -431,7 +458,7 @@ def _spec(options: SourceOptions, codecs: Codecs, columns: tuple[str, ...]) -> S
         codec=codecs.values,
         columns=columns,
         tombstones=options.tombstones,
-        on_decode_error=options.error_handling_policy,
+        on_decode_error=on_decode_error,
         max_batch_bytes=options.max_batch_bytes,
         linger_s=options.linger_s,
         # The other half is for the batches that are being built and handed over.

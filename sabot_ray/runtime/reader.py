@@ -7,9 +7,9 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -17,14 +17,22 @@ from ray import cloudpickle
 
 from sabot_ray.codecs.codec import Codec
 from sabot_ray.codecs.dictionaries import plain_schema
-from sabot_ray.errors import ConfigError, ReaderFailed, SabotRayError
-from sabot_ray.kafka.backend import connect_source_client
+from sabot_ray.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    KafkaError,
+    ReaderFailed,
+    SabotRayError,
+)
+from sabot_ray.kafka.backend import connect_sink, connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
 from sabot_ray.runtime.operators import Operator, OperatorFailed, apply_all
+from sabot_ray.runtime.policy import DeadLetter, ErrorPolicy
 from sabot_ray.types import SourceStats, TopicPartition
 
 if TYPE_CHECKING:
     from sabot_ray.kafka.sink import SinkSpec
+    from sabot_ray.runtime.dead_letters import DeadLetters
 
 #: How long a reader waits for a row before it answers with none, in seconds...
 LONG_POLL_S = 1.0
@@ -47,8 +55,13 @@ BACKLOG_LINGER_S = 0.1
 LONGEST_GATHERING_S = 0.5
 #: Least that is fetched ahead of each partition.
 MIN_PREFETCH_BYTES = 1 << 20
+#: How long a reader waits for brokers that are away where it is to write, in seconds: as long as a
+#: record would.
+_CONNECT_PATIENCE_S = 120.0
 #: Batches up to this size travel with their description. Ray inlines answers up to 100 KB.
 INLINE_BYTES = 32 << 10
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class ReaderPlan:
         counts_only: Whether only row numbers are wanted, no batches.
         shares_readers: Whether a reader may have several partitions.
         sink: Where batches are written, which go nowhere else then; see `WritingReader`.
+        policy: What to do with records that fail.
     """
 
     backend: Backend
@@ -90,6 +104,7 @@ class ReaderPlan:
     counts_only: bool = False
     shares_readers: bool = False
     sink: SinkPlan | None = None
+    policy: ErrorPolicy = field(default_factory=ErrorPolicy)
 
 
 @dataclass(frozen=True)
@@ -226,6 +241,8 @@ class _Partition:
         # beyond its share.
         self.consumed = 0
         self.credit = 0
+        # What the reader counted beside its source.
+        self.counted = SourceStats()
         # When its next batch may go out; None until something is at hand.
         self.due_at: float | None = None
 
@@ -274,6 +291,8 @@ class Reader:
         # What the driver knows.
         self._told_cut_off = False
         self._closing = threading.Event()
+        # Connected when there is one.
+        self._dead_letters: DeadLetters | None = None
         # What is being read, for errors.
         self._reading: TopicPartition | None = None
         self._failure: Failure | None = None
@@ -290,9 +309,8 @@ class Reader:
             What went wrong, for example `BackendUnavailable` on this node; None if nothing did.
         """
         self._enter("open")
-        if self._client is not None:
-            # Closed before it was there.
-            self._client.close()
+        # Closed before it was there.
+        self._close_clients()
         self._closing.clear()
         self._partitions.clear()
         self._held = frozenset()
@@ -315,6 +333,7 @@ class Reader:
                 await_backlog=False,
             )
         self._plan = replace(plan, spec=spec)
+        self._dead_letters = self._make_dead_letters(self._plan)
         try:
             self._client = connect_source_client(
                 plan.backend, spec.config, spec.prefetch_bytes, is_shared=plan.shares_readers
@@ -323,6 +342,32 @@ class Reader:
             self._failure = Failure.of(error)
             return self._failure
         return self.assign(assignments)
+
+    def _make_dead_letters(self, plan: ReaderPlan) -> DeadLetters | None:
+        if plan.policy.dead_letter_topic is None:
+            return None
+        # Here, because other readers need none of it.
+        from sabot_ray.runtime import dead_letters
+
+        spec = dead_letters.dead_letter_sink(plan.spec.config, plan.policy.dead_letter_topic)
+        return dead_letters.DeadLetters(
+            plan.spec.config,
+            lambda: connect_source_client(
+                plan.backend, plan.spec.config, dead_letters.PREFETCH_BYTES
+            ),
+            lambda: self._patiently(lambda: connect_sink(plan.backend, spec)),
+        )
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """Ask brokers that may be away for a while: a reader that runs would bear it, too."""
+        deadline = time.monotonic() + _CONNECT_PATIENCE_S
+        while True:
+            try:
+                return ask()
+            except KafkaError as error:
+                passes = error.retriable or isinstance(error, BrokerUnavailable)
+                if not passes or time.monotonic() >= deadline or self._closing.wait(1.0):
+                    raise
 
     def assign(self, assignments: Sequence[Assignment]) -> Failure | None:
         """Take on partitions.
@@ -473,6 +518,8 @@ class Reader:
         if batch.num_rows and self._gathered_bytes:
             batch = self._gather(read, batch)
         next_offset = read.source.position()
+        if self._dead_letters is not None:
+            self._write_dead_letters(read, self._dead_letters)
         is_full = batch.num_rows >= plan.batch_size
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
@@ -481,6 +528,19 @@ class Reader:
         if read.untold_since is None and next_offset != read.told_offset:
             read.untold_since = time.monotonic()
         return batch
+
+    def _write_dead_letters(self, read: _Partition, dead_letters: DeadLetters) -> None:
+        """Write what was dropped on the way here, before anybody is told that it was read."""
+        assert self._plan is not None
+        rejected = read.source.take_rejected()
+        if not rejected:
+            return
+        # The brokers may be away for long, which is no reason to replace the reader.
+        self._enter("write")
+        spec = self._plan.spec
+        letters = [DeadLetter.of_decode_error(error, spec) for error in rejected]
+        dead_letters.write(read.assignment.partition, letters)
+        read.counted = read.counted.joined(SourceStats(dead_letters=len(letters)))
 
     def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""
@@ -520,7 +580,7 @@ class Reader:
         """Describe the range from what was told last; its rows, if any, are all in the batch."""
         assert self._plan is not None
         start_offset, next_offset = read.told_offset, read.source.position()
-        stats = read.source.stats()
+        stats = read.source.stats().joined(read.counted)
         read.told_offset, read.untold_since = next_offset, None
         read.has_told_end = read.is_at_end
         # Where there are no turns there is nothing to make up for, also not once others come.
@@ -575,8 +635,13 @@ class Reader:
     def close(self) -> None:
         """End a waiting `next_batch`, and free the clients. Idempotent."""
         self._closing.set()
+        self._close_clients()
+
+    def _close_clients(self) -> None:
         if self._client is not None:
             self._client.close()
+        if self._dead_letters is not None:
+            self._dead_letters.close()
 
     def _enter(self, activity: str) -> None:
         self._activity = (activity, time.monotonic())

@@ -21,6 +21,7 @@ class PartitionStatus:
         rows: Rows handed to the user.
         bytes: Bytes of their batches in memory.
         decode_errors: Records skipped because they do not decode.
+        dead_letters: Records written to the dead-letter topic.
         restarts: How often the reader was replaced.
     """
 
@@ -32,6 +33,7 @@ class PartitionStatus:
     rows: int
     bytes: int
     decode_errors: int
+    dead_letters: int
     restarts: int
 
 
@@ -83,6 +85,11 @@ class RunStatus:
         """Records skipped because they do not decode."""
         return sum(partition.decode_errors for partition in self.partitions)
 
+    @property
+    def dead_letters(self) -> int:
+        """Records written to the dead-letter topic."""
+        return sum(partition.dead_letters for partition in self.partitions)
+
     def __rich__(self) -> Table:
         """Show the partitions as a table."""
         group = f", group {self.group_id!r}" if self.group_id else ""
@@ -91,7 +98,11 @@ class RunStatus:
             caption=f"columns read: {', '.join(self.columns)}",
         )
         table.add_column("partition")
-        for name in ("position", "committed", "end", "rows", "MiB", "skipped", "restarts"):
+        names = ["position", "committed", "end", "rows", "MiB", "skipped", "restarts"]
+        has_dead_letters = self.dead_letters > 0
+        if has_dead_letters:
+            names.insert(-1, "dead letters")
+        for name in names:
             table.add_column(name, justify="right")
         for part in self.partitions:
             table.add_row(
@@ -102,6 +113,7 @@ class RunStatus:
                 f"{part.rows:,}",
                 f"{part.bytes / 2**20:,.1f}",
                 f"{part.decode_errors:,}",
+                *([f"{part.dead_letters:,}"] if has_dead_letters else []),
                 f"{part.restarts:,}",
             )
         return table

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from sabot_ray.errors import BrokerUnavailable, EncodeError, KafkaError, SinkError
+from sabot_ray.errors import EncodeError, KafkaError, SinkError
 from sabot_ray.kafka.backend import connect_sink
 from sabot_ray.kafka.sink import Delivery, PartitionSink, sink_error
 from sabot_ray.runtime.reader import (
@@ -30,11 +30,6 @@ from sabot_ray.types import FailedRecord, TopicPartition
 LOOK_S = 0.05
 #: How many batches may be under way, beside what the client itself holds back.
 _MOST_UNDER_WAY = 32
-#: How long a reader that starts waits for brokers that are away, in seconds: as long as a record
-#: would.
-_CONNECT_PATIENCE_S = 120.0
-
-_T = TypeVar("_T")
 
 
 class Drained(NamedTuple):
@@ -105,17 +100,6 @@ class WritingReader(Reader):
             self._failure = Failure.of(of_the_sink(error))
         self._enter("idle")
         return self._failure
-
-    def _patiently(self, ask: Callable[[], _T]) -> _T:
-        """Ask brokers that may be away for a while: a reader that runs would bear it, too."""
-        deadline = time.monotonic() + _CONNECT_PATIENCE_S
-        while True:
-            try:
-                return ask()
-            except KafkaError as error:
-                passes = error.retriable or isinstance(error, BrokerUnavailable)
-                if not passes or time.monotonic() >= deadline or self._closing.wait(1.0):
-                    raise
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
         """Return the ranges whose records are written by now; wait a while where there are none.

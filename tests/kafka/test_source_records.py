@@ -166,6 +166,31 @@ def test_decode_errors_skipped_are_counted(broker, topic, open_source, produce):
     )
 
 
+def test_decode_errors_reported_are_told_once_in_order(broker, topic, open_source, produce):
+    records = [number(n) if n % 7 else b'{"n": "%d"}' % n for n in range(3000)]
+    produce(topic, records)
+    source = open_source(numbers_spec(broker, topic, on_decode_error="report"), end_offset=3000)
+    rejected = []
+    while source.position() < 3000:
+        source.poll(1000, timeout_s=5)
+        rejected += source.take_rejected()
+    assert [error.offset for error in rejected] == list(range(0, 3000, 7))
+    assert str(rejected[1]) == (
+        f"topic '{topic}' partition 0 offset 7: field $.n: expected an integer, found a string"
+    )
+    assert source.take_rejected() == []
+    assert source.stats().decode_errors == len(rejected)
+
+
+def test_decode_errors_reported_are_forgotten_by_a_seek(broker, topic, open_source, produce):
+    produce(topic, [b"bad", number(1)])
+    source = open_source(numbers_spec(broker, topic, on_decode_error="report"), end_offset=2)
+    read_to(source, 2)
+    source.seek(1)
+    assert read_to(source, 2).equals(numbered([(1, 1)]))
+    assert source.take_rejected() == []
+
+
 def test_decode_errors_skipped_move_the_position_without_a_row(broker, topic, open_source, produce):
     produce(topic, [b"bad", b"worse"])
     source = open_source(numbers_spec(broker, topic, on_decode_error="skip"), end_offset=2)

@@ -83,8 +83,27 @@ def test_missing_topic_says_so(read_topic: ReadTopic) -> None:
             {"unknown_fields": "evolve", "codec_type": "string"},
             "unknown_fields='evolve': values of codec_type='string' have no fields",
         ),
-        ({"error_handling_policy": "dead_letter"}, "'dead_letter' is not available yet"),
-        ({"error_handling_policy": "ignore"}, "'ignore' is not one of 'fail', 'skip'"),
+        ({"error_handling_policy": "dead_letter"}, "needs dead_letter_topic, a topic that exists"),
+        (
+            {"dead_letter_topic": "dead"},
+            "error_handling_policy='fail' writes nothing there; give 'dead_letter', or 'retry'",
+        ),
+        (
+            {"error_handling_policy": "dead_letter", "dead_letter_topic": "not one"},
+            "dead_letter_topic: 'not one' is no legal name",
+        ),
+        (
+            {"error_handling_policy": "retry", "max_retry_attempts": -1},
+            "max_retry_attempts: -1 is below the minimum 0",
+        ),
+        (
+            {"error_handling_policy": "retry", "retry_backoff_seconds": -1},
+            "retry_backoff_seconds: expected seconds from 0 to 3600",
+        ),
+        (
+            {"error_handling_policy": "ignore"},
+            "'ignore' is not one of 'fail', 'skip', 'retry', 'dead_letter'",
+        ),
         ({"start": "middle"}, "start: 'middle' is not one of"),
         ({"start": -3}, "start: an offset is not negative"),
         ({"start": "committed"}, "start='committed' needs a group_id"),

@@ -35,8 +35,8 @@ NUMBERS = pa.schema([("n", pa.int64())])
             "unknown_fields: 'fial' is not one of 'ignore', 'rescue', 'evolve', 'fail'",
         ),
         (
-            {"error_handling_policy": "dead_letter"},
-            "error_handling_policy='dead_letter' is not available yet",
+            {"error_handling_policy": "ignore"},
+            "error_handling_policy: 'ignore' is not one of 'fail', 'skip'",
         ),
         ({"codec_type": "protobuf"}, "codec_type='protobuf' is not available yet"),
         ({"codec_type": "jsn"}, "codec_type: 'jsn' is not one of 'json', 'string', 'bytes'"),

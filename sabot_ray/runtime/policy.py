@@ -1,0 +1,103 @@
+"""What a stream does with a record that does not get through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from sabot_ray.codecs.codec import KEY_ROOT
+from sabot_ray.errors import ConfigError, DecodeError
+from sabot_ray.kafka.options import check_choice, check_number, check_seconds, checked_topic
+from sabot_ray.kafka.source import SourceSpec
+
+PolicyName = Literal["fail", "skip", "retry", "dead_letter"]
+
+
+@dataclass(frozen=True)
+class ErrorPolicy:
+    """The policy for records that fail; picklable.
+
+    Attributes:
+        name: What ``error_handling_policy`` says.
+        dead_letter_topic: Where failed records are written; None: nowhere.
+        max_retry_attempts: How often ``"retry"`` tries again what may pass.
+        retry_backoff_s: Seconds before the first of these attempts; each further one waits twice as
+            long.
+    """
+
+    name: PolicyName = "fail"
+    dead_letter_topic: str | None = None
+    max_retry_attempts: int = 3
+    retry_backoff_s: float = 1.0
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether reading goes on behind a failed record."""
+        return self.name == "skip" or self.dead_letter_topic is not None
+
+    def only_looking(self) -> ErrorPolicy:
+        """Return the policy of who reads without owning the stream, and writes nothing."""
+        return ErrorPolicy("skip") if self.passes_over else self
+
+
+class DeadLetter(NamedTuple):
+    """A record that failed, and why.
+
+    Attributes:
+        offset: Its offset.
+        stage: What failed, as one of Kafka Connect's stages.
+        class_name: Whose code failed: a codec, an operator, the client.
+        exception_name: The class of the error.
+        message: What is wrong, without anything of the record itself.
+    """
+
+    offset: int
+    stage: str
+    class_name: str
+    exception_name: str
+    message: str
+
+    @classmethod
+    def of_decode_error(cls, error: DecodeError, spec: SourceSpec) -> DeadLetter:
+        """Describe a record that does not decode."""
+        is_key = error.field.startswith(KEY_ROOT)
+        codec = spec.key_codec if is_key else spec.codec
+        stage = "KEY_CONVERTER" if is_key else "VALUE_CONVERTER"
+        return cls(error.offset, stage, class_name(codec), class_name(error), error.message)
+
+
+def class_name(described: object) -> str:
+    """Return the full name of an object's class."""
+    return f"{type(described).__module__}.{type(described).__qualname__}"
+
+
+def checked_policy(
+    name: PolicyName,
+    dead_letter_topic: str | None,
+    max_retry_attempts: int,
+    retry_backoff_s: float,
+) -> ErrorPolicy:
+    """Return the policy of a stream's options.
+
+    Raises:
+        ConfigError: An option is none of its choices, out of range, or misses another one.
+    """
+    check_choice("error_handling_policy", name, get_args(PolicyName))
+    check_number("max_retry_attempts", max_retry_attempts, 0)
+    check_seconds("retry_backoff_seconds", retry_backoff_s, 0, 3600)
+    if dead_letter_topic is None:
+        if name == "dead_letter":
+            raise ConfigError(
+                "error_handling_policy='dead_letter' needs dead_letter_topic, a topic that exists"
+            )
+        return ErrorPolicy(name, None, max_retry_attempts, float(retry_backoff_s))
+    if name not in ("retry", "dead_letter"):
+        raise ConfigError(
+            f"dead_letter_topic: error_handling_policy='{name}' writes nothing there; give "
+            "'dead_letter', or 'retry'"
+        )
+    try:
+        topic = checked_topic(dead_letter_topic)
+    except ConfigError as error:
+        raise ConfigError(f"dead_letter_topic: {error.message.removeprefix('topic: ')}") from None
+    return ErrorPolicy(name, topic, max_retry_attempts, float(retry_backoff_s))

@@ -1,0 +1,203 @@
+"""`error_handling_policy` on real Ray actors and a real broker: what is written and committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from sabot_ray import ConfigError, DecodeError, SinkError
+from sabot_ray.kafka.source import Backend
+from sabot_ray.testing import Record
+from tests.conftest import MakeTopic, Produce
+from tests.kafka.reading import Found, read_all
+from tests.ray.conftest import ReadTopic, committed
+from tests.servers import KafkaBroker, wait_until
+
+NUMBERS = {"n": "int64"}
+COUNT = 2000
+#: Every so many records does not decode.
+EVERY = 9
+
+
+def value(n: int) -> bytes:
+    return b'{"n":"%d"}' % n if n % EVERY == 4 else b'{"n":%d}' % n
+
+
+BAD = [n for n in range(COUNT) if n % EVERY == 4]
+GOOD = [n for n in range(COUNT) if n % EVERY != 4]
+
+
+@pytest.fixture
+def mixed(make_topic: MakeTopic, produce: Produce) -> str:
+    """A topic of two partitions with good and bad records among each other."""
+    topic = make_topic(partitions=2)
+    produce(
+        topic,
+        [
+            Record(value(n), b"k%d" % n, n % 2, 1_700_000_000_000 + n, (("h", b"%d" % n),))
+            for n in range(COUNT)
+        ],
+    )
+    return topic
+
+
+def dead_letter_options(dead: str) -> dict[str, Any]:
+    return {"error_handling_policy": "dead_letter", "dead_letter_topic": dead}
+
+
+def header(record: Found, name: str) -> str:
+    (found,) = [value for key, value in record.headers if key == f"__connect.errors.{name}"]
+    assert found is not None
+    return found.decode()
+
+
+def assert_are_the_bad_ones(letters: list[Found], source: str) -> None:
+    assert len(letters) == len(BAD)
+    by_number = {int((record.key or b"")[1:]): record for record in letters}
+    assert sorted(by_number) == BAD
+    for n, record in by_number.items():
+        assert record.value == value(n)
+        assert record.headers[0] == ("h", b"%d" % n)
+        assert record.timestamp_ms == 1_700_000_000_000 + n
+        place = [header(record, name) for name in ("topic", "partition", "offset")]
+        assert place == [source, str(n % 2), str(n // 2)]
+        assert header(record, "stage") == "VALUE_CONVERTER"
+        assert header(record, "exception.class.name") == "sabot_ray.errors.DecodeError"
+        assert header(record, "exception.message") == (
+            f"topic '{source}' partition {n % 2} offset {n // 2}: field $.n: expected an integer, "
+            "found a string"
+        )
+
+
+def test_records_that_do_not_decode_become_dead_letters_and_their_neighbours_rows(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(
+        mixed, mixed, end="latest", schema=NUMBERS, batch_size=50, **dead_letter_options(topic)
+    )
+    with stream.start() as run:
+        rows = [n for batch in run for n in batch["n"].to_pylist()]
+        status = run.status()
+
+    assert sorted(rows) == GOOD
+    assert [n for n in rows if n % 2] == [n for n in GOOD if n % 2]
+    assert_are_the_bad_ones(read_all(broker, topic), mixed)
+    assert committed(broker, mixed) == COUNT
+    assert (status.decode_errors, status.dead_letters) == (len(BAD), len(BAD))
+    assert "dead letters" in repr(status)
+
+
+def test_readers_of_several_partitions_write_dead_letters(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(
+        mixed, mixed, end="latest", schema=NUMBERS, readers=1, **dead_letter_options(topic)
+    )
+    assert sum(batch.num_rows for batch in stream) == len(GOOD)
+    assert_are_the_bad_ones(read_all(broker, topic), mixed)
+
+
+def test_stream_that_writes_writes_dead_letters_beside(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, mixed: str, topic: str,
+    make_topic: MakeTopic,
+) -> None:  # fmt: skip
+    target = make_topic()
+    stream = read_topic(mixed, mixed, end="latest", schema=NUMBERS, **dead_letter_options(topic))
+    stream.to_kafka(broker.bootstrap_servers, target, use_cpp=backend == "native")
+    written = sorted(orjson.loads(record.value or b"")["n"] for record in read_all(broker, target))
+    assert written == GOOD
+    assert_are_the_bad_ones(read_all(broker, topic), mixed)
+    assert committed(broker, mixed) == COUNT
+
+
+def test_looking_skips_and_writes_nothing(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(mixed, end="latest", schema=NUMBERS, **dead_letter_options(topic))
+    assert stream.count() == len(GOOD)
+    assert read_all(broker, topic) == []
+
+
+def test_retry_writes_malformed_records_at_once(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(
+        mixed,
+        end="latest",
+        schema=NUMBERS,
+        error_handling_policy="retry",
+        dead_letter_topic=topic,
+        retry_backoff_seconds=3600,
+    )
+    assert sum(batch.num_rows for batch in stream) == len(GOOD)
+    assert_are_the_bad_ones(read_all(broker, topic), mixed)
+
+
+def test_retry_without_a_dead_letter_topic_fails_at_a_malformed_record(
+    read_topic: ReadTopic, mixed: str
+) -> None:
+    stream = read_topic(mixed, end="latest", schema=NUMBERS, error_handling_policy="retry")
+    with pytest.raises(DecodeError, match="expected an integer, found a string"):
+        list(stream)
+
+
+def test_offset_is_not_committed_before_its_dead_letter_is_written(
+    read_topic: ReadTopic, broker: KafkaBroker, make_topic: MakeTopic, produce: Produce
+) -> None:
+    source, small = make_topic(), make_topic(max_message_bytes=1000)
+    bad = bytes((n * 7919 + n // 256) % 251 for n in range(5000))
+    produce(source, [b'{"n":0}', b"bad", b'{"n":2}', bad, b'{"n":4}'])
+    stream = read_topic(
+        source, source, schema=NUMBERS, end="latest", batch_size=1, **dead_letter_options(small)
+    )
+    with pytest.raises(SinkError, match=rf"'{source}' partition 0, offset 3: not all failed"):
+        list(stream)
+    assert [record.value for record in read_all(broker, small)] == [b"bad"]
+    assert committed(broker, source) <= 3
+
+
+@pytest.mark.timeout(180)
+def test_readers_that_are_killed_lose_no_dead_letter(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    from tests.faults.processes import readers
+
+    stream = read_topic(mixed, mixed, schema=NUMBERS, batch_size=20, **dead_letter_options(topic))
+    rows = []
+    with stream.start() as run:
+        for number, batch in enumerate(run):
+            rows += batch["n"].to_pylist()
+            if number in (10, 40):
+                for reader in readers():
+                    reader.kill()
+            if len(rows) == len(GOOD):
+                break
+        run.commit()
+        wait_until(lambda: run.status().dead_letters >= len(BAD), 30.0)
+
+    assert sorted(rows) == GOOD
+    found = {record.key for record in read_all(broker, topic)}
+    assert found == {b"k%d" % n for n in BAD}
+
+
+# what cannot work
+
+
+def test_missing_dead_letter_topic_is_refused_before_anything_is_read(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str
+) -> None:
+    stream = read_topic(mixed, mixed, schema=NUMBERS, **dead_letter_options("nowhere"))
+    with pytest.raises(ConfigError, match="dead_letter_topic: 'nowhere' does not exist on"):
+        stream.start()
+
+
+@pytest.mark.parametrize("pattern", [False, True])
+def test_dead_letter_topic_that_is_read_itself_is_refused(
+    read_topic: ReadTopic, mixed: str, pattern: bool
+) -> None:
+    topic = f"^{mixed}$" if pattern else mixed
+    stream = read_topic(topic, schema=NUMBERS, **dead_letter_options(mixed))
+    with pytest.raises(ConfigError, match=f"dead_letter_topic: '{mixed}' is read by this stream"):
+        stream.start()
