@@ -15,6 +15,7 @@ from sabot_ray.errors import ConfigError
 
 #: The metadata column whose type a stream's ``key_codec`` decides.
 KEY_COLUMN: Final = "_kafka_key"
+OFFSET_COLUMN: Final = "_kafka_offset"
 
 #: The string column of the values that ``unknown_fields="rescue"`` adds.
 RESCUED_COLUMN: Final = "_rescued"
@@ -29,7 +30,7 @@ METADATA_FIELDS: dict[str, pa.Field[Any]] = {
         pa.field(KEY_COLUMN, pa.binary()),
         pa.field("_kafka_topic", pa.string()),
         pa.field("_kafka_partition", pa.int32()),
-        pa.field("_kafka_offset", pa.int64()),
+        pa.field(OFFSET_COLUMN, pa.int64()),
         pa.field("_kafka_timestamp", pa.timestamp("ms", "UTC")),
         pa.field("_kafka_timestamp_type", pa.int32()),
         pa.field(

@@ -67,7 +67,10 @@ class SourceStats:
         last_decode_error: Message of the newest of them, empty if there is none.
         unknown_fields: Path of a field that the schema does not know -> how often it was met.
         tombstones: Records whose value is null.
-        dead_letters: Records written to the dead-letter topic; a source by itself writes none.
+        failures: Records that were passed over because an operator or the sink failed on them; the
+            reader counts them, as the next ones.
+        last_failure: What is to be said of the newest of them, empty if there is none.
+        dead_letters: Records written to the dead-letter topic.
     """
 
     records: int = 0
@@ -76,7 +79,14 @@ class SourceStats:
     last_decode_error: str = ""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     tombstones: int = 0
+    failures: int = 0
+    last_failure: str = ""
     dead_letters: int = 0
+
+    @property
+    def skipped(self) -> int:
+        """Records that were passed over, whatever the reason, and whether written or not."""
+        return self.decode_errors + self.failures
 
     def joined(self, later: SourceStats) -> SourceStats:
         """Return the counters of both."""
@@ -90,6 +100,8 @@ class SourceStats:
             later.last_decode_error or self.last_decode_error,
             fields,
             self.tombstones + later.tombstones,
+            self.failures + later.failures,
+            later.last_failure or self.last_failure,
             self.dead_letters + later.dead_letters,
         )
 

@@ -318,6 +318,7 @@ class Branch:
                     rows=progress.rows,
                     bytes=progress.bytes,
                     decode_errors=progress.stats.decode_errors,
+                    skipped=progress.stats.skipped,
                     dead_letters=progress.stats.dead_letters,
                     restarts=progress.restarts,
                 )

@@ -70,6 +70,8 @@ _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
 #: How long a reader that is drained waits until it says that nothing is written yet, in seconds.
 _DRAIN_SLICE_S = 0.2
+#: Records that are skipped are told of at once, and then so often at most, in seconds.
+_WARNING_INTERVAL_S = 30.0
 #: Longest time that readers have to close their clients, in seconds.
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -263,7 +265,8 @@ class Coordinator:
         calls = max_in_flight_bytes // (count * self._batch_bytes)
         self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
         self._warned_fields: set[str] = set()
-        self._warned_decode = (0, float("-inf"))
+        # By reason: how many were told of, and when.
+        self._warned_skipped: dict[str, tuple[int, float]] = {}
         self._warned_held = False
         self._last_start = 0.0
         self._is_draining = False
@@ -868,14 +871,20 @@ class Coordinator:
                 partition.topic,
                 path,
             )
-        dropped = sum(p.stats.decode_errors for p in self.progress.values())
-        said, said_at = self._warned_decode
-        if dropped > said and time.monotonic() - said_at >= 30:
-            self._warned_decode = (dropped, time.monotonic())
+        stats = progress.stats
+        if stats.decode_errors:
+            count = sum(p.stats.decode_errors for p in self.progress.values())
+            self._warn_of_skipped("they do not decode", count, stats.last_decode_error)
+        if stats.failures:
+            count = sum(p.stats.failures for p in self.progress.values())
+            self._warn_of_skipped("something failed on them", count, stats.last_failure)
+
+    def _warn_of_skipped(self, reason: str, count: int, latest: str) -> None:
+        said, said_at = self._warned_skipped.get(reason, (0, float("-inf")))
+        if count > said and time.monotonic() - said_at >= _WARNING_INTERVAL_S:
+            self._warned_skipped[reason] = (count, time.monotonic())
             logger.warning(
-                "%d records were skipped so far because they do not decode, the latest: %s",
-                dropped,
-                progress.stats.last_decode_error,
+                "%d records were skipped so far because %s, the latest: %s", count, reason, latest
             )
 
 

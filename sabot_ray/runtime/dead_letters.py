@@ -19,6 +19,7 @@ from sabot_ray.kafka.outgoing import RecordLayout
 from sabot_ray.kafka.sink import Delivery, PartitionSink, SinkSpec
 from sabot_ray.kafka.source import SourceClient, SourceSpec
 from sabot_ray.runtime.policy import DeadLetter
+from sabot_ray.schema import OFFSET_COLUMN
 from sabot_ray.types import TopicPartition
 
 #: Kafka Connect's names of the headers begin so.
@@ -32,7 +33,7 @@ _COLUMNS: Final = (
     "_kafka_key",
     "_kafka_headers",
     "_kafka_timestamp",
-    "_kafka_offset",
+    OFFSET_COLUMN,
 )
 _MOST_ROWS: Final = 10_000
 #: How long one wait lasts at most, so that `DeadLetters.close` is heard, in seconds.
@@ -151,8 +152,8 @@ class DeadLetters:
             while source.position() < end:
                 self._check_open()
                 batch = source.poll(_MOST_ROWS, timeout_s=_SLICE_S)
-                batch = batch.filter(pc.is_in(batch["_kafka_offset"], value_set=wanted))
-                missing.difference_update(batch["_kafka_offset"].to_pylist())
+                batch = batch.filter(pc.is_in(batch[OFFSET_COLUMN], value_set=wanted))
+                missing.difference_update(batch[OFFSET_COLUMN].to_pylist())
                 if batch.num_rows:
                     yield batch
         finally:
@@ -194,7 +195,7 @@ def _with_reasons(
     batch: pa.RecordBatch, partition: TopicPartition, letters: dict[int, DeadLetter]
 ) -> pa.RecordBatch:
     """Return the records as they are to be written: with headers that tell why."""
-    offsets: list[Any] = batch["_kafka_offset"].to_pylist()
+    offsets: list[Any] = batch[OFFSET_COLUMN].to_pylist()
     given: list[Any] = batch["_kafka_headers"].to_pylist()
     headers = [
         [(header["key"], header["value"]) for header in of_record]

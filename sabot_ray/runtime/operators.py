@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,10 @@ _ARRAY_REMEDY = (
     "pc.starts_with(b['x'], 'a'), or convert them with .to_numpy() or .to_pandas()"
 )
 _SCALAR_REMEDY = "the values of a pyarrow array are scalars: .as_py() gives Python's value"
+
+
+_Done = TypeVar("_Done")
+_Failed = TypeVar("_Failed", bound=Exception)
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -232,12 +236,42 @@ class OperatorFailed(Exception):
         self.note = note
 
 
-def _note(operator: Operator, error: Exception, batch: pa.RecordBatch, where: str) -> str:
+class RecordFailed(OperatorFailed):
+    """The same, where a record may be the reason, and not the program.
+
+    Args:
+        error: The exception.
+        note: See `OperatorFailed`.
+        operator: The operator.
+    """
+
+    def __init__(self, error: Exception, note: str, operator: Operator) -> None:
+        super().__init__(error, note)
+        self.operator = operator
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same may succeed later: a file, a connection or a time-out failed."""
+        return isinstance(self.error, OSError)
+
+
+#: What no record can bring about: a wrong name, a module that is missing, a function of Arrow that
+#: takes no column of this type.
+_ERRORS_OF_PROGRAMS = (NameError, ImportError, pa.ArrowNotImplementedError)
+
+
+def _failure(
+    operator: Operator, error: Exception, batch: pa.RecordBatch, where: str
+) -> OperatorFailed:
     parts = [f"In .{operator} on {where}\n"]
     frames = _users_frames(error.__traceback__)
     if frames is not None:
         parts += traceback.format_exception(type(error), error, frames)
-    return "".join(parts) + _remedy(error, batch)
+    remedy = _remedy(error, batch)
+    note = "".join(parts) + remedy
+    if remedy or isinstance(error, _ERRORS_OF_PROGRAMS):
+        return OperatorFailed(error, note)
+    return RecordFailed(error, note, operator)
 
 
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
@@ -297,8 +331,82 @@ def apply_all(
                 f"topic '{partition.topic}' partition {partition.partition}, "
                 f"offsets {start_offset} to {next_offset - 1}"
             )
-            raise OperatorFailed(error, _note(operator, error, batch, where)) from error
+            raise _failure(operator, error, batch, where) from error
     return batch
+
+
+def apply_around_failures(
+    operators: Sequence[Operator],
+    batch: pa.RecordBatch,
+    partition: TopicPartition,
+    offsets: Sequence[int],
+) -> tuple[pa.RecordBatch, list[tuple[int, RecordFailed]]]:
+    """Run a batch through the operators, leaving out the rows on which one of them fails.
+
+    Args:
+        operators: The operators.
+        batch: The batch, with a row at least.
+        partition: Where it comes from.
+        offsets: The offset of each row.
+
+    Returns:
+        What the operators leave of the other rows, in order; and the row and the reason of each
+        failure.
+
+    Raises:
+        OperatorFailed: The program is wrong, whatever the rows.
+        ConfigError: A function returned what the operator has no use for, or batches of several
+            schemas.
+    """
+
+    def apply(start: int, stop: int) -> pa.RecordBatch:
+        rows = batch.slice(start, stop - start)
+        return apply_all(operators, rows, partition, offsets[start], offsets[stop - 1] + 1)
+
+    done, failures = around_failures(batch.num_rows, apply, RecordFailed)
+    pieces = [piece for _, piece in done if piece.num_rows]
+    if not pieces:
+        return batch.slice(0, 0), failures
+    for piece in pieces:
+        if piece.schema != pieces[0].schema:
+            raise ConfigError(
+                f"the operators gave batches of different schemas:\n{pieces[0].schema}\nand\n"
+                f"{piece.schema}"
+            )
+    if len(pieces) == 1:
+        return pieces[0], failures
+    [joined] = pa.Table.from_batches(pieces).combine_chunks().to_batches()
+    return joined, failures
+
+
+def around_failures(
+    rows: int, process: Callable[[int, int], _Done], failed: type[_Failed]
+) -> tuple[list[tuple[int, _Done]], list[tuple[int, _Failed]]]:
+    """Process rows together, but for those that fail, which are found by halving.
+
+    Args:
+        rows: How many there are.
+        process: Processes those from a first to before a last one.
+        failed: What it raises where one of them may be the reason.
+
+    Returns:
+        The first row and the result of each part that was processed; and the row and the reason of
+        each failure. Both in order.
+    """
+    done: list[tuple[int, _Done]] = []
+    failures: list[tuple[int, _Failed]] = []
+    left = [(0, rows)]
+    while left:
+        start, stop = left.pop()
+        try:
+            done.append((start, process(start, stop)))
+        except failed as error:
+            if stop - start == 1:
+                failures.append((start, error))
+            else:
+                middle = (start + stop) // 2
+                left += [(middle, stop), (start, middle)]
+    return done, failures
 
 
 def needed_columns(operators: Sequence[Operator], schema: pa.Schema) -> tuple[str, ...]:

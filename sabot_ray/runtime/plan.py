@@ -39,7 +39,7 @@ from sabot_ray.runtime.schemas import (
     watermarks_of,
 )
 from sabot_ray.runtime.transactions import Ownership, kept_slots
-from sabot_ray.schema import differences
+from sabot_ray.schema import OFFSET_COLUMN, differences
 from sabot_ray.types import TopicPartition
 
 
@@ -430,18 +430,25 @@ def reader_plan(
     columns = needed_columns(operators, codecs.source_schema(options.metadata))
     if counts_only and sink is None and not operators:
         # Nothing looks at a column, and this one costs next to nothing.
-        columns = ("_kafka_offset",)
+        columns = (OFFSET_COLUMN,)
         if isinstance(codecs.values, JsonCodec) and codecs.values.unknown_fields == "evolve":
             # The rows are the same with further columns.
             codecs = codecs._replace(values=replace(codecs.values, unknown_fields="ignore"))
+    # To tell which records fail.
+    adds_offsets = (
+        options.policy.passes_over
+        and bool(operators or sink is not None)
+        and OFFSET_COLUMN not in columns
+    )
     return ReaderPlan(
         options.backend,
-        _spec(options, codecs, columns),
+        _spec(options, codecs, (*columns, OFFSET_COLUMN) if adds_offsets else columns),
         tuple(operators),
         options.batch_size,
         counts_only or sink is not None,
         sink=sink,
         policy=options.policy,
+        adds_offsets=adds_offsets,
     )
 
 

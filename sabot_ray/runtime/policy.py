@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from sabot_ray.codecs.codec import KEY_ROOT
 from sabot_ray.errors import ConfigError, DecodeError
 from sabot_ray.kafka.options import check_choice, check_number, check_seconds, checked_topic
 from sabot_ray.kafka.source import SourceSpec
+from sabot_ray.runtime.operators import RecordFailed
+from sabot_ray.types import TopicPartition
 
 PolicyName = Literal["fail", "skip", "retry", "dead_letter"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,30 @@ class ErrorPolicy:
     def passes_over(self) -> bool:
         """Whether reading goes on behind a failed record."""
         return self.name == "skip" or self.dead_letter_topic is not None
+
+    def with_retries(
+        self,
+        attempt: Callable[[], _Result],
+        may_pass: Callable[[Exception], bool],
+        sleep: Callable[[float], object],
+    ) -> _Result:
+        """Do something, under ``"retry"`` again and again, as long as that may help.
+
+        Args:
+            attempt: What to do.
+            may_pass: Tells of what it raised whether it may succeed later.
+            sleep: Waits, in seconds.
+        """
+        attempts = self.max_retry_attempts if self.name == "retry" else 0
+        for number in range(attempts):
+            try:
+                return attempt()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+            # So that many readers do not come back all at once.
+            sleep(self.retry_backoff_s * 2**number * random.uniform(0.5, 1.0))
+        return attempt()
 
     def only_looking(self) -> ErrorPolicy:
         """Return the policy of who reads without owning the stream, and writes nothing."""
@@ -65,10 +95,24 @@ class DeadLetter(NamedTuple):
         stage = "KEY_CONVERTER" if is_key else "VALUE_CONVERTER"
         return cls(error.offset, stage, class_name(codec), class_name(error), error.message)
 
+    @classmethod
+    def of_operator(
+        cls, partition: TopicPartition, offset: int, failed: RecordFailed
+    ) -> DeadLetter:
+        """Describe a record on which an operator failed; what it said may hold anything of it."""
+        operator, exception = class_name(failed.operator), class_name(failed.error)
+        message = f"{_place(partition, offset)}: .{failed.operator} raised {exception}"
+        return cls(offset, "TRANSFORMATION", operator, exception, message)
+
+
+def _place(partition: TopicPartition, offset: int) -> str:
+    return f"topic '{partition.topic}' partition {partition.partition} offset {offset}"
+
 
 def class_name(described: object) -> str:
     """Return the full name of an object's class."""
-    return f"{type(described).__module__}.{type(described).__qualname__}"
+    kind = type(described)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def checked_policy(

@@ -26,8 +26,15 @@ from sabot_ray.errors import (
 )
 from sabot_ray.kafka.backend import connect_sink, connect_source_client
 from sabot_ray.kafka.source import Backend, PartitionSource, SourceClient, SourceSpec
-from sabot_ray.runtime.operators import Operator, OperatorFailed, apply_all
+from sabot_ray.runtime.operators import (
+    Operator,
+    OperatorFailed,
+    RecordFailed,
+    apply_all,
+    apply_around_failures,
+)
 from sabot_ray.runtime.policy import DeadLetter, ErrorPolicy
+from sabot_ray.schema import OFFSET_COLUMN
 from sabot_ray.types import SourceStats, TopicPartition
 
 if TYPE_CHECKING:
@@ -95,6 +102,7 @@ class ReaderPlan:
         shares_readers: Whether a reader may have several partitions.
         sink: Where batches are written, which go nowhere else then; see `WritingReader`.
         policy: What to do with records that fail.
+        adds_offsets: Whether the source's last column, the offset, is there for that only.
     """
 
     backend: Backend
@@ -105,6 +113,7 @@ class ReaderPlan:
     shares_readers: bool = False
     sink: SinkPlan | None = None
     policy: ErrorPolicy = field(default_factory=ErrorPolicy)
+    adds_offsets: bool = False
 
 
 @dataclass(frozen=True)
@@ -518,29 +527,67 @@ class Reader:
         if batch.num_rows and self._gathered_bytes:
             batch = self._gather(read, batch)
         next_offset = read.source.position()
-        if self._dead_letters is not None:
-            self._write_dead_letters(read, self._dead_letters)
         is_full = batch.num_rows >= plan.batch_size
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
         self._enter("operators")
-        batch = apply_all(plan.operators, batch, self._reading, start_offset, next_offset)
+        if plan.policy.name == "fail":
+            batch = apply_all(plan.operators, batch, self._reading, start_offset, next_offset)
+        else:
+            batch = self._apply_policy(read, batch, start_offset)
         if read.untold_since is None and next_offset != read.told_offset:
             read.untold_since = time.monotonic()
         return batch
 
-    def _write_dead_letters(self, read: _Partition, dead_letters: DeadLetters) -> None:
-        """Write what was dropped on the way here, before anybody is told that it was read."""
-        assert self._plan is not None
-        rejected = read.source.take_rejected()
-        if not rejected:
-            return
-        # The brokers may be away for long, which is no reason to replace the reader.
-        self._enter("write")
-        spec = self._plan.spec
-        letters = [DeadLetter.of_decode_error(error, spec) for error in rejected]
-        dead_letters.write(read.assignment.partition, letters)
-        read.counted = read.counted.joined(SourceStats(dead_letters=len(letters)))
+    def _apply_policy(
+        self, read: _Partition, batch: pa.RecordBatch, start_offset: int
+    ) -> pa.RecordBatch:
+        """Return what the operators leave, and see to the records that fail, as the policy says."""
+        plan = self._plan
+        assert plan is not None
+        partition, next_offset = read.assignment.partition, read.source.position()
+
+        def apply() -> pa.RecordBatch:
+            return apply_all(plan.operators, rows, partition, start_offset, next_offset)
+
+        failed: list[DeadLetter] = []
+        rows = batch.remove_column(batch.num_columns - 1) if plan.adds_offsets else batch
+        try:
+            left = plan.policy.with_retries(apply, _may_pass, self._closing.wait)
+        except RecordFailed:
+            if not plan.policy.passes_over:
+                raise
+            offsets: list[Any] = batch[OFFSET_COLUMN].to_pylist()
+            left, failures = apply_around_failures(plan.operators, rows, partition, offsets)
+            failed = [DeadLetter.of_operator(partition, offsets[r], why) for r, why in failures]
+        self._pass_over(read, failed)
+        return left
+
+    def _pass_over(self, read: _Partition, failed: Sequence[DeadLetter]) -> None:
+        """Count failed records, and write them and what the source has dropped where they belong.
+
+        Nobody was told yet that they were read.
+
+        Args:
+            read: The partition.
+            failed: Those on which an operator or the sink failed, by ascending offset.
+        """
+        plan = self._plan
+        assert plan is not None
+        written = 0
+        if self._dead_letters is not None:
+            dropped = read.source.take_rejected()
+            letters = [DeadLetter.of_decode_error(error, plan.spec) for error in dropped]
+            letters = sorted([*letters, *failed])
+            written = len(letters)
+            if letters:
+                # The brokers may be away for long, which is no reason to replace the reader.
+                self._enter("write")
+                self._dead_letters.write(read.assignment.partition, letters)
+        if failed or written:
+            last = failed[-1].message if failed else ""
+            more = SourceStats(failures=len(failed), last_failure=last, dead_letters=written)
+            read.counted = read.counted.joined(more)
 
     def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""
@@ -645,6 +692,10 @@ class Reader:
 
     def _enter(self, activity: str) -> None:
         self._activity = (activity, time.monotonic())
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, RecordFailed) and error.may_pass
 
 
 def _untold_since(read: _Partition) -> float:

@@ -20,7 +20,8 @@ class PartitionStatus:
         end_offset: The end of the range; None is continuous.
         rows: Rows handed to the user.
         bytes: Bytes of their batches in memory.
-        decode_errors: Records skipped because they do not decode.
+        decode_errors: Records passed over because they do not decode.
+        skipped: Records passed over, whatever the reason, these among them.
         dead_letters: Records written to the dead-letter topic.
         restarts: How often the reader was replaced.
     """
@@ -33,6 +34,7 @@ class PartitionStatus:
     rows: int
     bytes: int
     decode_errors: int
+    skipped: int
     dead_letters: int
     restarts: int
 
@@ -82,8 +84,13 @@ class RunStatus:
 
     @property
     def decode_errors(self) -> int:
-        """Records skipped because they do not decode."""
+        """Records passed over because they do not decode."""
         return sum(partition.decode_errors for partition in self.partitions)
+
+    @property
+    def skipped(self) -> int:
+        """Records passed over, whatever the reason."""
+        return sum(partition.skipped for partition in self.partitions)
 
     @property
     def dead_letters(self) -> int:
@@ -112,7 +119,7 @@ class RunStatus:
                 "" if part.end_offset is None else f"{part.end_offset:,}",
                 f"{part.rows:,}",
                 f"{part.bytes / 2**20:,.1f}",
-                f"{part.decode_errors:,}",
+                f"{part.skipped:,}",
                 *([f"{part.dead_letters:,}"] if has_dead_letters else []),
                 f"{part.restarts:,}",
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from sabot_ray import ConfigError, DecodeError, SinkError
@@ -201,3 +203,120 @@ def test_dead_letter_topic_that_is_read_itself_is_refused(
     stream = read_topic(topic, schema=NUMBERS, **dead_letter_options(mixed))
     with pytest.raises(ConfigError, match=f"dead_letter_topic: '{mixed}' is read by this stream"):
         stream.start()
+
+
+# user functions
+
+
+def refuse_sevens(batch: pa.RecordBatch) -> pa.RecordBatch:
+    for n in batch["n"].to_pylist():
+        if n is not None and n % 100 == 7:
+            raise ValueError(f"payload {n}")
+    return batch
+
+
+SEVENS = [n for n in range(COUNT) if n % 100 == 7 and n % EVERY != 4]
+
+
+def test_records_on_which_a_function_fails_become_dead_letters_too(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(
+        mixed, mixed, end="latest", schema=NUMBERS, batch_size=300, **dead_letter_options(topic)
+    ).map(refuse_sevens)
+    with stream.start() as run:
+        batches = list(run)
+        status = run.status()
+
+    assert all(batch.schema.names == ["n"] for batch in batches)
+    rows = [n for batch in batches for n in batch["n"].to_pylist()]
+    assert sorted(rows) == [n for n in GOOD if n not in SEVENS]
+    assert [n for n in rows if n % 2] == sorted(n for n in rows if n % 2)
+    letters = {record.key: record for record in read_all(broker, topic)}
+    assert letters.keys() == {b"k%d" % n for n in (*BAD, *SEVENS)}
+    for n in SEVENS:
+        record = letters[b"k%d" % n]
+        assert record.value == value(n)
+        assert header(record, "stage") == "TRANSFORMATION"
+        assert header(record, "class.name") == "sabot_ray.runtime.operators.Map"
+        assert header(record, "exception.class.name") == "ValueError"
+        assert header(record, "exception.message") == (
+            f"topic '{mixed}' partition {n % 2} offset {n // 2}: .map(refuse_sevens) raised "
+            "ValueError"
+        )
+    assert status.decode_errors == len(BAD)
+    assert status.skipped == status.dead_letters == len(BAD) + len(SEVENS)
+    assert committed(broker, mixed) == COUNT
+
+
+def test_skip_passes_over_the_records_on_which_a_function_fails(
+    read_topic: ReadTopic, mixed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = read_topic(
+        mixed,
+        end="latest",
+        schema=NUMBERS,
+        metadata=["_kafka_offset"],
+        error_handling_policy="skip",
+    ).filter(lambda b: pa.array([bool(1 // (n % 100 - 7) or 1) for n in b["n"].to_pylist()]))
+    with stream.start() as run:
+        rows = [row for batch in run for row in batch.to_pylist()]
+        status = run.status()
+
+    assert sorted(row["n"] for row in rows) == [n for n in GOOD if n not in SEVENS]
+    assert all(row["_kafka_offset"] == row["n"] // 2 for row in rows)
+    assert (status.skipped, status.dead_letters) == (len(BAD) + len(SEVENS), 0)
+    assert "records were skipped so far because something failed on them, the latest: " in (
+        caplog.text
+    )
+
+
+def test_function_that_returns_no_batch_fails_whatever_the_policy(
+    read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
+) -> None:
+    stream = read_topic(mixed, end="latest", schema=NUMBERS, **dead_letter_options(topic))
+    with pytest.raises(ConfigError, match=r"expected a pyarrow\.RecordBatch"):
+        list(stream.map(lambda b: None))
+
+
+def test_retry_calls_a_function_again_that_cannot_connect(
+    read_topic: ReadTopic, broker: KafkaBroker, topic: str, produce: Produce, tmp_path: Path
+) -> None:
+    produce(topic, [b'{"n":%d}' % n for n in range(10)])
+    calls = tmp_path / "calls"
+
+    def look_up(batch: pa.RecordBatch) -> pa.RecordBatch:
+        made = len(calls.read_text()) if calls.exists() else 0
+        calls.write_text("x" * (made + 1))
+        if made < 2:
+            raise ConnectionError("away")
+        return batch
+
+    stream = read_topic(
+        topic,
+        end="latest",
+        schema=NUMBERS,
+        error_handling_policy="retry",
+        retry_backoff_seconds=0.01,
+    )
+    assert stream.map(look_up).collect()["n"].to_pylist() == list(range(10))
+
+
+def test_retry_without_a_dead_letter_topic_fails_in_the_end(
+    read_topic: ReadTopic, topic: str, produce: Produce
+) -> None:
+    produce(topic, [b'{"n":1}'])
+
+    def look_up(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise ConnectionError("away")
+
+    stream = read_topic(
+        topic,
+        end="latest",
+        schema=NUMBERS,
+        error_handling_policy="retry",
+        max_retry_attempts=1,
+        retry_backoff_seconds=0.01,
+    )
+    with pytest.raises(ConnectionError, match="away"):
+        stream.map(look_up).collect()

@@ -17,8 +17,11 @@ from sabot_ray.runtime.operators import (
     Map,
     Operator,
     OperatorFailed,
+    RecordFailed,
     Select,
+    WithColumns,
     apply_all,
+    apply_around_failures,
 )
 from sabot_ray.runtime.reader import Failure
 from sabot_ray.types import TopicPartition
@@ -137,3 +140,92 @@ def test_wrong_result_of_a_function_is_an_error_of_ours_without_a_note() -> None
         apply(Map(lambda b: 5))  # type: ignore[arg-type, return-value]
 
     assert not hasattr(caught.value, "__notes__")
+
+
+# around failures
+
+
+def apply_around(*operators: Operator, rows: int = 16) -> tuple[list[int], list[tuple[int, str]]]:
+    batch = pa.record_batch({"n": list(range(rows))})
+    offsets = [100 + 2 * n for n in range(rows)]
+    left, failures = apply_around_failures(operators, batch, TopicPartition("t", 0), offsets)
+    return left["n"].to_pylist(), [(row, str(failed.error)) for row, failed in failures]
+
+
+def failing_on(*bad: int) -> tuple[Callable[[pa.RecordBatch], pa.RecordBatch], list[int]]:
+    sizes: list[int] = []
+
+    def function(batch: pa.RecordBatch) -> pa.RecordBatch:
+        sizes.append(batch.num_rows)
+        for n in batch["n"].to_pylist():
+            if n in bad:
+                raise ValueError(f"bad {n}")
+        return batch
+
+    return function, sizes
+
+
+def test_rows_on_which_a_function_fails_are_found_and_the_others_kept_in_order() -> None:
+    function, sizes = failing_on(3, 4, 15)
+    left, failures = apply_around(Map(function))
+    assert left == [n for n in range(16) if n not in (3, 4, 15)]
+    assert failures == [(3, "bad 3"), (4, "bad 4"), (15, "bad 15")]
+    # Not row by row where there is no need.
+    assert max(sizes) == 16
+    assert sizes.count(1) <= 8
+
+
+def test_function_that_never_fails_gets_the_batch_once() -> None:
+    function, sizes = failing_on()
+    assert apply_around(Map(function)) == (list(range(16)), [])
+    assert sizes == [16]
+
+
+def test_function_that_fails_on_every_row_leaves_none() -> None:
+    function, _ = failing_on(*range(16))
+    left, failures = apply_around(Map(function))
+    assert left == []
+    assert [row for row, _ in failures] == list(range(16))
+
+
+def test_expression_that_fails_on_a_row_leaves_it_out() -> None:
+    batch = pa.record_batch({"t": ["1", "x", "3"]})
+    operator = WithColumns({"n": pc.field("t").cast(pa.int64())})
+    left, failures = apply_around_failures([operator], batch, TopicPartition("t", 0), [0, 1, 2])
+    assert left.to_pylist() == [{"t": "1", "n": 1}, {"t": "3", "n": 3}]
+    assert [row for row, _ in failures] == [1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda b: b["m"],
+        lambda b: b.n,
+        lambda b: b["n"].plus(1),
+        lambda b: undefined,  # type: ignore[name-defined]  # noqa: F821
+        lambda b: __import__("no_such_module"),
+        lambda b: pc.utf8_upper(b["n"]),
+    ],
+)
+def test_errors_of_the_program_are_no_record_s(
+    function: Callable[[pa.RecordBatch], pa.RecordBatch],
+) -> None:
+    with pytest.raises(OperatorFailed) as failed:
+        apply_around(Map(function))
+    assert not isinstance(failed.value, RecordFailed)
+
+
+@pytest.mark.parametrize("function", [lambda b: None, lambda b: 3])
+def test_functions_that_return_no_batch_fail_whatever_the_policy(function: Any) -> None:
+    with pytest.raises(ConfigError, match=r"expected a pyarrow\.RecordBatch"):
+        apply_around(Map(function))
+
+
+def test_parts_with_different_schemas_are_an_error() -> None:
+    def function(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if 3 in batch["n"].to_pylist():
+            raise ValueError
+        return batch.rename_columns(["m"]) if 0 in batch["n"].to_pylist() else batch
+
+    with pytest.raises(ConfigError, match="batches of different schemas"):
+        apply_around(Map(function))
