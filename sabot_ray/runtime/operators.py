@@ -360,8 +360,7 @@ def apply_around_failures(
     """
 
     def apply(start: int, stop: int) -> pa.RecordBatch:
-        rows = batch.slice(start, stop - start)
-        return apply_all(operators, rows, partition, offsets[start], offsets[stop - 1] + 1)
+        return _apply_to(operators, batch, partition, offsets, start, stop)
 
     done, failures = around_failures(batch.num_rows, apply, RecordFailed)
     pieces = [piece for _, piece in done if piece.num_rows]
@@ -377,6 +376,64 @@ def apply_around_failures(
         return pieces[0], failures
     [joined] = pa.Table.from_batches(pieces).combine_chunks().to_batches()
     return joined, failures
+
+
+def _apply_to(
+    operators: Sequence[Operator],
+    batch: pa.RecordBatch,
+    partition: TopicPartition,
+    offsets: Sequence[int],
+    start: int,
+    stop: int,
+) -> pa.RecordBatch:
+    """Apply operators to some rows of a batch."""
+    rows = batch.slice(start, stop - start)
+    return apply_all(operators, rows, partition, offsets[start], offsets[stop - 1] + 1)
+
+
+def source_rows(
+    operators: Sequence[Operator],
+    batch: pa.RecordBatch,
+    partition: TopicPartition,
+    offsets: Sequence[int],
+    made: int,
+    wanted: Sequence[int],
+) -> list[int] | None:
+    """Find the rows of a batch from which the operators made certain rows, by halving it.
+
+    Args:
+        operators: The operators; each runs a few times more.
+        batch: What they were given.
+        partition: Where it comes from.
+        offsets: The offset of each of its rows.
+        made: How many rows they made of it.
+        wanted: Some of these, ascending.
+
+    Returns:
+        The row behind each of these, so ascending; None where nobody can tell, because the
+        operators make something else of parts of the batch than of the whole.
+    """
+    if not operators:
+        return list(wanted)
+    found: list[int] = []
+    left = [(0, batch.num_rows, made, list(wanted))]
+    while left:
+        start, stop, made, rows = left.pop()
+        if not rows:
+            continue
+        if stop - start == 1:
+            found += [start] * len(rows)
+            continue
+        middle = (start + stop) // 2
+        first, second = (
+            _apply_to(operators, batch, partition, offsets, *part).num_rows
+            for part in ((start, middle), (middle, stop))
+        )
+        if first + second != made:
+            return None
+        left.append((middle, stop, second, [row - first for row in rows if row >= first]))
+        left.append((start, middle, first, [row for row in rows if row < first]))
+    return found
 
 
 def around_failures(

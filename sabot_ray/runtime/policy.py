@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from sabot_ray.codecs.codec import KEY_ROOT
-from sabot_ray.errors import ConfigError, DecodeError
+from sabot_ray.errors import ConfigError, DecodeError, EncodeError
 from sabot_ray.kafka.options import check_choice, check_number, check_seconds, checked_topic
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.runtime.operators import RecordFailed
@@ -54,16 +54,20 @@ class ErrorPolicy:
             may_pass: Tells of what it raised whether it may succeed later.
             sleep: Waits, in seconds.
         """
-        attempts = self.max_retry_attempts if self.name == "retry" else 0
-        for number in range(attempts):
+        for delay_s in self.delays_s():
             try:
                 return attempt()
             except Exception as error:
                 if not may_pass(error):
                     raise
-            # So that many readers do not come back all at once.
-            sleep(self.retry_backoff_s * 2**number * random.uniform(0.5, 1.0))
+            sleep(delay_s)
         return attempt()
+
+    def delays_s(self) -> Iterator[float]:
+        """Yield how long to wait before each further attempt, in seconds."""
+        for number in range(self.max_retry_attempts if self.name == "retry" else 0):
+            # So that many readers do not come back all at once.
+            yield self.retry_backoff_s * 2**number * random.uniform(0.5, 1.0)
 
     def only_looking(self) -> ErrorPolicy:
         """Return the policy of who reads without owning the stream, and writes nothing."""
@@ -103,6 +107,22 @@ class DeadLetter(NamedTuple):
         operator, exception = class_name(failed.operator), class_name(failed.error)
         message = f"{_place(partition, offset)}: .{failed.operator} raised {exception}"
         return cls(offset, "TRANSFORMATION", operator, exception, message)
+
+    @classmethod
+    def of_encode_error(
+        cls, partition: TopicPartition, offset: int, sink: object, error: EncodeError
+    ) -> DeadLetter:
+        """Describe a record of which a row was made that the sink cannot encode."""
+        message = f"{_place(partition, offset)}: field {error.field}: {error.reason}"
+        return cls(offset, "VALUE_CONVERTER", class_name(sink), class_name(error), message)
+
+    @classmethod
+    def of_refusal(
+        cls, partition: TopicPartition, offset: int, sink: object, error: Exception
+    ) -> DeadLetter:
+        """Describe a record of which one was made that the target's brokers do not take."""
+        message = f"{_place(partition, offset)}: not written: {error}"
+        return cls(offset, "KAFKA_PRODUCE", class_name(sink), class_name(error), message)
 
 
 def _place(partition: TopicPartition, offset: int) -> str:

@@ -9,7 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import ray
@@ -231,6 +231,18 @@ class ReaderStatus:
     is_cut_off: bool
 
 
+class Origin(NamedTuple):
+    """What the operators were given.
+
+    Attributes:
+        rows: The rows, without those on which an operator failed.
+        offsets: The offset of each.
+    """
+
+    rows: pa.RecordBatch
+    offsets: pa.Array[Any]
+
+
 class _Partition:
     """A partition that a reader reads: its source, what was told of it, and its turn."""
 
@@ -252,6 +264,8 @@ class _Partition:
         self.credit = 0
         # What the reader counted beside its source.
         self.counted = SourceStats()
+        # What the operators were given last, where the sink may fail on what they made of it.
+        self.origin: Origin | None = None
         # When its next batch may go out; None until something is at hand.
         self.due_at: float | None = None
 
@@ -551,19 +565,28 @@ class Reader:
             return apply_all(plan.operators, rows, partition, start_offset, next_offset)
 
         failed: list[DeadLetter] = []
+        offsets: pa.Array[Any] | None = None
+        if plan.policy.passes_over and (plan.operators or plan.sink is not None):
+            offsets = batch[OFFSET_COLUMN]
         rows = batch.remove_column(batch.num_columns - 1) if plan.adds_offsets else batch
         try:
             left = plan.policy.with_retries(apply, _may_pass, self._closing.wait)
         except RecordFailed:
             if not plan.policy.passes_over:
                 raise
-            offsets: list[Any] = batch[OFFSET_COLUMN].to_pylist()
-            left, failures = apply_around_failures(plan.operators, rows, partition, offsets)
-            failed = [DeadLetter.of_operator(partition, offsets[r], why) for r, why in failures]
-        self._pass_over(read, failed)
+            assert offsets is not None
+            numbers: list[Any] = offsets.to_pylist()
+            left, failures = apply_around_failures(plan.operators, rows, partition, numbers)
+            failed = [DeadLetter.of_operator(partition, numbers[r], why) for r, why in failures]
+            bad = {row for row, _ in failures}
+            kept = pa.array([r for r in range(rows.num_rows) if r not in bad], pa.int64())
+            rows, offsets = rows.take(kept), offsets.take(kept)
+        if plan.sink is not None and offsets is not None:
+            read.origin = Origin(rows, offsets)
+        read.counted = read.counted.joined(self._pass_over(read, failed))
         return left
 
-    def _pass_over(self, read: _Partition, failed: Sequence[DeadLetter]) -> None:
+    def _pass_over(self, read: _Partition, failed: Sequence[DeadLetter]) -> SourceStats:
         """Count failed records, and write them and what the source has dropped where they belong.
 
         Nobody was told yet that they were read.
@@ -571,6 +594,9 @@ class Reader:
         Args:
             read: The partition.
             failed: Those on which an operator or the sink failed, by ascending offset.
+
+        Returns:
+            What there is to be counted.
         """
         plan = self._plan
         assert plan is not None
@@ -584,10 +610,8 @@ class Reader:
                 # The brokers may be away for long, which is no reason to replace the reader.
                 self._enter("write")
                 self._dead_letters.write(read.assignment.partition, letters)
-        if failed or written:
-            last = failed[-1].message if failed else ""
-            more = SourceStats(failures=len(failed), last_failure=last, dead_letters=written)
-            read.counted = read.counted.joined(more)
+        last = failed[-1].message if failed else ""
+        return SourceStats(failures=len(failed), last_failure=last, dead_letters=written)
 
     def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""

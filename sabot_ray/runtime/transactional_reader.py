@@ -77,6 +77,7 @@ class TransactionalReader(WritingReader):
         self._close_sink()
         self._closing.clear()
         self._under_way.clear()
+        self._counted.clear()
         self._transactions = transactions
         self._enter("write")
         try:
@@ -94,6 +95,8 @@ class TransactionalReader(WritingReader):
         assert plan.sink is not None
         assert self._transactions is not None
         spec, transactions = plan.sink.spec, self._transactions
+        if plan.policy.passes_over:
+            spec = replace(spec, on_encode_error="skip")
 
         def connect(slot: int) -> TransactionalSink:
             of_slot = replace(spec, transactional_id=transactions.transactional_id(slot))
@@ -212,7 +215,7 @@ class TransactionalReader(WritingReader):
         for slot, ended in ending.items():
             error = ended.result()
             if error is None:
-                infos += [entry.info for entry in by_slot[slot]]
+                infos += map(self._told, by_slot[slot])
             else:
                 partition = by_slot[slot][0].info.partition
                 self._failure = Failure.of(of_the_sink(error), partition)

@@ -6,30 +6,46 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from sabot_ray.errors import EncodeError, KafkaError, SinkError
+from sabot_ray.codecs.codec import Rejected
+from sabot_ray.errors import EncodeError, KafkaError, SinkError, UnknownTopicOrPartition
 from sabot_ray.kafka.backend import connect_sink
 from sabot_ray.kafka.sink import Delivery, PartitionSink, sink_error
+from sabot_ray.runtime.operators import around_failures, source_rows
+from sabot_ray.runtime.policy import DeadLetter, ErrorPolicy
 from sabot_ray.runtime.reader import (
     CUT_OFF_S,
     Assignment,
     BatchInfo,
     Failure,
+    Origin,
     Reader,
     ReaderPlan,
     ReaderStatus,
     _Partition,
 )
-from sabot_ray.types import FailedRecord, TopicPartition
+from sabot_ray.types import FailedRecord, SourceStats, TopicPartition, WrittenRecords
 
 #: Records under way are looked after so often, in seconds.
 LOOK_S = 0.05
 #: How many batches may be under way, beside what the client itself holds back.
 _MOST_UNDER_WAY = 32
+#: How many bytes of batches that are under way may be kept for the policy.
+_MOST_KEPT_BYTES = 64 << 20
+#: Kafka's codes of what is wrong with one record, however often it is sent.
+_CODES_OF_RECORDS = frozenset(
+    {
+        10,  # MSG_SIZE_TOO_LARGE
+        17,  # TOPIC_EXCEPTION
+        32,  # INVALID_TIMESTAMP
+        44,  # POLICY_VIOLATION
+        87,  # INVALID_RECORD
+    }
+)
 
 
 class Drained(NamedTuple):
@@ -48,10 +64,27 @@ class Drained(NamedTuple):
 
 @dataclass(eq=False)
 class UnderWay:
-    """A range that was read, and what becomes of its records; None where no row was left."""
+    """A range that was read, and what becomes of its records.
+
+    Attributes:
+        info: The range.
+        delivery: What becomes of its records; None where there are none.
+        rows: The rows, where the policy may have to look at them again.
+        origin: What the operators made them of, likewise.
+        counted: What the policy counted of them.
+    """
 
     info: BatchInfo
     delivery: Delivery | None
+    rows: pa.RecordBatch | None = None
+    origin: Origin | None = None
+    counted: SourceStats = field(default_factory=SourceStats)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept for the policy."""
+        kept = [self.rows, self.origin.rows if self.origin is not None else None]
+        return sum(rows.nbytes for rows in kept if rows is not None)
 
     def is_settled(self) -> bool:
         """See `Delivery.is_settled`."""
@@ -83,19 +116,24 @@ class WritingReader(Reader):
         self._sink: PartitionSink | None = None
         # In the order in which they were read.
         self._under_way: deque[UnderWay] = deque()
+        # What the policy counted of the ranges that were told.
+        self._counted: dict[TopicPartition, SourceStats] = {}
 
     def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
         """See `Reader.open`."""
         self._close_sink()
         self._under_way.clear()
+        self._counted.clear()
         failure = super().open(plan, assignments)
         if failure is not None:
             return failure
         assert plan.sink is not None
-        sink = plan.sink
+        sink, spec = plan.sink, plan.sink.spec
+        if plan.policy.passes_over:
+            spec = replace(spec, on_encode_error="skip")
         self._enter("write")
         try:
-            self._sink = self._patiently(lambda: connect_sink(sink.backend, sink.spec))
+            self._sink = self._patiently(lambda: connect_sink(sink.backend, spec))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(of_the_sink(error))
         self._enter("idle")
@@ -131,7 +169,7 @@ class WritingReader(Reader):
             written = self._take_written()
             if written or not self._under_way:
                 return written
-            self._raise_refused()
+            self._see_to_refused()
             self._wait_for_writes()
 
     def _wait_for_writes(self) -> None:
@@ -147,7 +185,9 @@ class WritingReader(Reader):
     def _read_on(self) -> None:
         """Read what is at hand, without a wait, as far as there may be more under way."""
         for _ in range(_MOST_UNDER_WAY - len(self._under_way)):
-            read = None if self._closing.is_set() else self._take_turn()
+            keeps_enough = sum(entry.kept_bytes for entry in self._under_way) >= _MOST_KEPT_BYTES
+            stops = keeps_enough or self._closing.is_set()
+            read = None if stops else self._take_turn()
             if read is None:
                 return
             batch = self._poll(read, 0.0)
@@ -161,10 +201,85 @@ class WritingReader(Reader):
         told = super()._answer(read, batch)
         self._enter("write")
         rows = batch if batch is not None and batch.num_rows else None
-        delivery = self._send(told[1], rows) if rows is not None else None
-        self._under_way.append(UnderWay(told[1], delivery))
+        entry = UnderWay(told[1], None)
+        if rows is not None and self._policy.name == "fail":
+            entry.delivery = self._send(told[1], rows)
+        elif rows is not None:
+            entry.rows, entry.origin = rows, read.origin
+            self._send_by_policy(entry, read, rows)
+        self._under_way.append(entry)
         self._enter("idle")
         return told
+
+    @property
+    def _policy(self) -> ErrorPolicy:
+        assert self._plan is not None
+        return self._plan.policy
+
+    def _send_by_policy(self, entry: UnderWay, read: _Partition, rows: pa.RecordBatch) -> None:
+        """Write the rows; those that cannot be encoded are passed over, if the policy says so."""
+        if not self._policy.passes_over:
+            entry.delivery = self._send(entry.info, rows)
+            return
+
+        def send(start: int, stop: int) -> Delivery:
+            return self._send(entry.info, rows.slice(start, stop - start))
+
+        # A value that is no key, timestamp and so on is not the codec's business: nothing of such a
+        # batch is written.
+        sent, refused = around_failures(rows.num_rows, send, EncodeError)
+        entry.delivery = Deliveries(sent)
+        refused += [
+            (start + found.index, self._encode_error(entry.info, start, found))
+            for start, delivery in sent
+            for found in delivery.rejected
+        ]
+        if refused:
+            errors = dict(sorted(refused))
+            offsets = self._offsets_of(entry, list(errors), next(iter(errors.values())))
+            letters = {
+                offset: DeadLetter.of_encode_error(
+                    entry.info.partition, offset, self._sink_of(entry.info.partition), error
+                )
+                for offset, error in zip(offsets, errors.values(), strict=True)
+            }
+            entry.counted = self._pass_over(read, list(letters.values()))
+
+    def _encode_error(self, info: BatchInfo, start: int, found: Rejected) -> EncodeError:
+        assert self._plan is not None
+        assert self._plan.sink is not None
+        topic = self._plan.sink.spec.layout.topic
+        name = topic if isinstance(topic, str) else ""
+        error = EncodeError.at(name, start + found.index, found.field, found.reason)
+        return EncodeError(
+            f"{_read_from(info)}: {error.message}", error.row, error.field, error.reason
+        )
+
+    def _offsets_of(self, entry: UnderWay, rows: Sequence[int], error: Exception) -> list[int]:
+        """Return the offset of the record that each of these rows was made of.
+
+        Raises:
+            Exception: The error, where nobody can tell.
+        """
+        assert self._plan is not None
+        assert entry.rows is not None
+        assert entry.origin is not None
+        offsets: list[Any] = entry.origin.offsets.to_pylist()
+        found = source_rows(
+            self._plan.operators,
+            entry.origin.rows,
+            entry.info.partition,
+            offsets,
+            entry.rows.num_rows,
+            rows,
+        )
+        if found is None:
+            error.add_note(
+                "The records that it was made of cannot be told, because the operators make rows "
+                "of several records together: the policy cannot pass over them."
+            )
+            raise error
+        return [offsets[row] for row in found]
 
     def _sink_of(self, partition: TopicPartition) -> PartitionSink:
         """Return where what was read of the partition is written."""
@@ -196,20 +311,87 @@ class WritingReader(Reader):
                 held.add(partition)
                 left.append(entry)
             else:
-                written.append(entry.info)
+                written.append(self._told(entry))
         self._under_way = left
         return written
 
-    def _raise_refused(self) -> None:
-        """Raise the error of a record that was not written, if there is one.
+    def _told(self, entry: UnderWay) -> BatchInfo:
+        """Return what is told of a range that is written, with what the policy counted."""
+        partition = entry.info.partition
+        counted = self._counted.get(partition, SourceStats()).joined(entry.counted)
+        self._counted[partition] = counted
+        return replace(entry.info, stats=entry.info.stats.joined(counted))
+
+    def _see_to_refused(self) -> None:
+        """Do what the policy says with records that were not written, if there are some.
 
         Raises:
-            SinkError: There is one.
+            SinkError: It says that this is the end.
         """
         for entry in self._under_way:
             if entry.is_settled() and (failures := entry.failures()):
                 self._reading = entry.info.partition
+                self._see_to(entry, sorted(failures, key=lambda failed: failed.row))
+
+    def _see_to(self, entry: UnderWay, failures: list[FailedRecord]) -> None:
+        policy = self._policy
+        if policy.name == "fail":
+            raise refused(entry.info, failures)
+        for delay_s in policy.delays_s():
+            if not any(_may_pass(failed) for failed in failures):
+                break
+            self._closing.wait(delay_s)
+            failures = self._write_again(entry, failures)
+        if all(self._is_of_its_record(failed) for failed in failures):
+            # Brokers refuse all that came together with one.
+            failures = self._write_again(entry, failures)
+        for failed in failures:
+            is_given_up = policy.name == "retry" and _may_pass(failed)
+            if not policy.passes_over or not (is_given_up or self._is_of_its_record(failed)):
                 raise refused(entry.info, failures)
+        if failures:
+            rows = {failed.row: failed.error for failed in failures}
+            error = refused(entry.info, failures)
+            offsets = self._offsets_of(entry, list(rows), error)
+            letters = {
+                offset: DeadLetter.of_refusal(
+                    entry.info.partition, offset, self._sink_of(entry.info.partition), reason
+                )
+                for offset, reason in zip(offsets, rows.values(), strict=True)
+            }
+            read = next(
+                read
+                for read in self._partitions
+                if read.assignment.partition == entry.info.partition
+            )
+            entry.counted = entry.counted.joined(self._pass_over(read, list(letters.values())))
+        entry.delivery = None
+
+    def _write_again(self, entry: UnderWay, failures: Sequence[FailedRecord]) -> list[FailedRecord]:
+        """Write refused records once more, each by itself, and return those that are refused."""
+        sink = self._sink_of(entry.info.partition)
+        assert entry.rows is not None
+        refused = []
+        for failed in failures:
+            delivery = self._send(entry.info, entry.rows.slice(failed.row, 1))
+            while not delivery.wait(LOOK_S):
+                self._enter("write")
+                sink.tend()
+            refused += [again._replace(row=failed.row) for again in delivery.failures()]
+        return refused
+
+    def _is_of_its_record(self, failed: FailedRecord) -> bool:
+        """Tell whether it is the record that the brokers, or the client, do not take."""
+        error = failed.error
+        if isinstance(error, UnknownTopicOrPartition):
+            assert self._plan is not None
+            assert self._plan.sink is not None
+            layout = self._plan.sink.spec.layout
+            # The record says where it is to go.
+            return not isinstance(layout.topic, str) or layout.partition is not None
+        return isinstance(error, KafkaError) and (
+            error.code in _CODES_OF_RECORDS or error.name == "RecordTooLargeError"
+        )
 
     def _await_written(self, deadline: float) -> list[BatchInfo]:
         """Return the ranges that are written, waiting for those that still may be."""
@@ -247,8 +429,8 @@ class WritingReader(Reader):
         infos = self._await_written(time.monotonic() + timeout_s)
         if not infos and self._failure is None:
             try:
-                self._raise_refused()
-            except SinkError as error:
+                self._see_to_refused()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
                 self._failure = Failure.of(error, self._reading)
         is_done = self._failure is not None or not self._under_way
         return pickle.dumps(Drained(infos, is_done and not infos, self._failure))
@@ -262,6 +444,49 @@ class WritingReader(Reader):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+
+class Deliveries:
+    """What becomes of the records of a batch that was handed over in parts.
+
+    Args:
+        parts: The first row of each part, and what becomes of its records.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Delivery]]) -> None:
+        self._parts = parts
+        self.rejected: Sequence[Rejected] = [
+            replace(found, index=start + found.index)
+            for start, delivery in parts
+            for found in delivery.rejected
+        ]
+
+    def is_settled(self) -> bool:
+        """See `Delivery.is_settled`."""
+        return all(delivery.is_settled() for _, delivery in self._parts)
+
+    def wait(self, timeout_s: float) -> bool:
+        """See `Delivery.wait`."""
+        deadline = time.monotonic() + timeout_s
+        return all(
+            delivery.wait(max(deadline - time.monotonic(), 0.0)) for _, delivery in self._parts
+        )
+
+    def failures(self) -> list[FailedRecord]:
+        """See `Delivery.failures`."""
+        return [
+            failed._replace(row=start + failed.row)
+            for start, delivery in self._parts
+            for failed in delivery.failures()
+        ]
+
+    def written(self) -> list[WrittenRecords]:
+        """See `Delivery.written`; each part tells for itself."""
+        return [found for _, delivery in self._parts for found in delivery.written()]
+
+
+def _may_pass(failed: FailedRecord) -> bool:
+    return isinstance(failed.error, KafkaError) and failed.error.retriable
 
 
 def refused(info: BatchInfo, failures: Sequence[FailedRecord]) -> SinkError:

@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from sabot_ray import ConfigError, DecodeError, SinkError
+from sabot_ray import ConfigError, DecodeError, EncodeError, SinkError
 from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
@@ -320,3 +321,119 @@ def test_retry_without_a_dead_letter_topic_fails_in_the_end(
     )
     with pytest.raises(ConnectionError, match="away"):
         stream.map(look_up).collect()
+
+
+# writing
+
+
+def test_rows_that_cannot_be_encoded_send_their_records_to_the_dead_letters(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, topic: str,
+) -> None:  # fmt: skip
+    source, dead = make_topic(), make_topic()
+    produce(source, [Record(b'{"x":%d}' % n, b"k%d" % n) for n in range(60)])
+    stream = read_topic(
+        source,
+        source,
+        schema={"x": "float64"},
+        end="latest",
+        batch_size=25,
+        **dead_letter_options(dead),
+    )
+    # JSON has no infinity, and no record is older than the epoch.
+    broken = stream.filter(lambda b: b["x"] >= 5.0).map(
+        lambda b: b.append_column("y", pc.divide(1.0, pc.subtract(b["x"], 15.0))).append_column(
+            "at", pc.abs(pc.subtract(b["x"], 40.0)).cast(pa.int64())
+        )
+    )
+    output = broken.to_kafka(
+        broker.bootstrap_servers, topic, use_cpp=backend == "native", columns=["x", "y"],
+        timestamp="at",
+    )  # fmt: skip
+
+    numbers = [int(orjson.loads(found.value or b"")["x"]) for found in read_all(broker, topic)]
+    assert numbers == [n for n in range(5, 60) if n not in (15, 40)]
+    letters = read_all(broker, dead)
+    assert [record.key for record in letters] == [b"k15", b"k40"]
+    assert [record.value for record in letters] == [b'{"x":15}', b'{"x":40}']
+    assert [header(record, "offset") for record in letters] == ["15", "40"]
+    assert [header(record, "exception.message") for record in letters] == [
+        f"topic '{source}' partition 0 offset 15: field $.y: no JSON number: infinity",
+        f"topic '{source}' partition 0 offset 40: field timestamp: not after 1970-01-01T00:00:00Z",
+    ]
+    assert (output.status().skipped, output.status().dead_letters) == (2, 2)
+    assert committed(broker, source) == 60
+
+
+@pytest.mark.parametrize("policy", ["dead_letter", "skip"])
+def test_records_that_the_brokers_refuse_are_passed_over_and_their_neighbours_written(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, policy: str, topic: str,
+) -> None:  # fmt: skip
+    source, small = make_topic(), make_topic(max_message_bytes=1000)
+    sizes = [10, 20, 5000, 30, 40, 3000, 50]
+    produce(source, [Record(b'{"t":"%s"}' % (b"x" * n), b"%d" % n) for n in sizes])
+    options = {"error_handling_policy": "skip"} if policy == "skip" else dead_letter_options(topic)
+    stream = read_topic(source, source, schema={"t": "string"}, end="latest", **options)
+    output = stream.to_kafka(
+        broker.bootstrap_servers, small, use_cpp=backend == "native", compression_type="none"
+    )
+
+    written = [len(orjson.loads(record.value or b"")["t"]) for record in read_all(broker, small)]
+    assert sorted(written) == [10, 20, 30, 40, 50]
+    letters = read_all(broker, topic)
+    assert [record.key for record in letters] == ([] if policy == "skip" else [b"5000", b"3000"])
+    for record in letters:
+        assert header(record, "stage") == "KAFKA_PRODUCE"
+        assert "large" in header(record, "exception.message").lower()
+    assert output.status().skipped == 2
+    assert committed(broker, source) == len(sizes)
+
+
+def test_records_beyond_the_clients_limit_become_dead_letters(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, topic: str,
+) -> None:  # fmt: skip
+    source, dead = make_topic(), make_topic()
+    produce(source, [Record(b'{"t":"%s"}' % (b"x" * n), b"%d" % n) for n in (1, 5000, 2)])
+    stream = read_topic(
+        source, source, schema={"t": "string"}, end="latest", **dead_letter_options(dead)
+    )
+    stream.filter(lambda b: pc.utf8_length(b["t"]) > 1).to_kafka(
+        broker.bootstrap_servers, topic, use_cpp=backend == "native", max_request_size=2000
+    )
+    assert [record.value for record in read_all(broker, topic)] == [b'{"t":"xx"}']
+    assert [record.key for record in read_all(broker, dead)] == [b"5000"]
+    assert committed(broker, source) == 3
+
+
+def test_records_for_a_partition_that_does_not_exist_become_dead_letters(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, topic: str,
+) -> None:  # fmt: skip
+    source, dead = make_topic(), make_topic()
+    produce(source, [Record(b'{"n":%d}' % n) for n in (0, 7, 0)])
+    stream = read_topic(source, end="latest", schema=NUMBERS, **dead_letter_options(dead))
+    stream.to_kafka(
+        broker.bootstrap_servers, topic, use_cpp=backend == "native", partition=pc.field("n")
+    )
+    assert written_numbers(broker, topic) == [0, 0]
+    assert [record.value for record in read_all(broker, dead)] == [b'{"n":7}']
+
+
+def written_numbers(broker: KafkaBroker, topic: str) -> list[int]:
+    return [orjson.loads(record.value or b"")["n"] for record in read_all(broker, topic)]
+
+
+def test_row_made_of_several_records_fails_whatever_the_policy(
+    read_topic: ReadTopic, backend: Backend, broker: KafkaBroker, make_topic: MakeTopic,
+    produce: Produce, topic: str,
+) -> None:  # fmt: skip
+    source = make_topic()
+    produce(source, [Record(b'{"x":%d}' % n) for n in range(10)])
+    stream = read_topic(
+        source, schema={"x": "float64"}, end="latest", error_handling_policy="skip"
+    ).map(lambda b: pa.record_batch({"mean": [pc.divide(pc.sum(b["x"]), 0.0).as_py()]}))
+    with pytest.raises(EncodeError, match=r"\$\.mean") as caught:
+        stream.to_kafka(broker.bootstrap_servers, topic, use_cpp=backend == "native")
+    assert "make rows of several records together" in caught.value.__notes__[0]

@@ -22,6 +22,7 @@ from sabot_ray.runtime.operators import (
     WithColumns,
     apply_all,
     apply_around_failures,
+    source_rows,
 )
 from sabot_ray.runtime.reader import Failure
 from sabot_ray.types import TopicPartition
@@ -229,3 +230,28 @@ def test_parts_with_different_schemas_are_an_error() -> None:
 
     with pytest.raises(ConfigError, match="batches of different schemas"):
         apply_around(Map(function))
+
+
+# the rows that a row was made of
+
+
+def drop_odd_and_double(batch: pa.RecordBatch) -> pa.RecordBatch:
+    numbers = [n for n in batch["n"].to_pylist() if n % 2 == 0 for _ in range(2)]
+    return pa.record_batch({"m": pa.array(numbers, pa.int64())})
+
+
+def sources(operators: list[Operator], made: int, wanted: list[int]) -> list[int] | None:
+    batch = pa.record_batch({"n": list(range(20))})
+    return source_rows(operators, batch, TopicPartition("t", 0), range(20), made, wanted)
+
+
+def test_rows_are_led_back_to_those_that_they_were_made_of() -> None:
+    keep = FilterExpression(pc.field("n") >= 5)
+    assert sources([], 20, [3, 19]) == [3, 19]
+    assert sources([keep], 15, [0, 14]) == [5, 19]
+    assert sources([keep, Map(drop_odd_and_double)], 14, [0, 1, 2, 13]) == [6, 6, 8, 18]
+
+
+def test_rows_made_of_several_are_led_back_to_none() -> None:
+    total = Map(lambda b: pa.record_batch({"sum": [pc.sum(b["n"]).as_py()]}))
+    assert sources([total], 1, [0]) is None
