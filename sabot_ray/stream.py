@@ -167,11 +167,12 @@ class Stream:
                 for each name), ``"rescue"`` (kept as JSON text in the column ``_rescued``),
                 ``"evolve"`` (appended as a nullable column: from the first batch with it on, all
                 batches of the run have it; `docs/json.md` has the rules) or ``"fail"``.
-            error_handling_policy: What to do with a record that does not decode (`docs/errors.md`
-                has the whole): ``"fail"`` raises `DecodeError` after the rows before it, ``"skip"``
-                drops, counts and logs it, ``"dead_letter"`` also writes it to the dead-letter topic
-                before its offset may be committed; ``"retry"`` tries again what may pass, and then
-                does the same where there is a dead-letter topic, or fails.
+            error_handling_policy: What to do with a record that does not decode, on which an
+                operator raises, or which cannot be written (`docs/errors.md` has the whole):
+                ``"fail"`` raises the error after the rows before it, ``"skip"`` passes over it,
+                counts and logs it, ``"dead_letter"`` also writes it to the dead-letter topic before
+                its offset may be committed; ``"retry"`` tries again what may pass, and then does
+                the same where there is a dead-letter topic, or fails.
             dead_letter_topic: A topic of the same brokers that takes such records, as they were
                 read, with Kafka Connect's headers that say why.
             max_retry_attempts: How often ``"retry"`` tries again.

@@ -70,6 +70,7 @@ class SourceStats:
         failures: Records that were passed over because an operator or the sink failed on them; the
             reader counts them, as the next ones.
         last_failure: What is to be said of the newest of them, empty if there is none.
+        quarantined: Records that were passed over because they end the process that reads them.
         dead_letters: Records written to the dead-letter topic.
     """
 
@@ -81,12 +82,13 @@ class SourceStats:
     tombstones: int = 0
     failures: int = 0
     last_failure: str = ""
+    quarantined: int = 0
     dead_letters: int = 0
 
     @property
     def skipped(self) -> int:
         """Records that were passed over, whatever the reason, and whether written or not."""
-        return self.decode_errors + self.failures
+        return self.decode_errors + self.failures + self.quarantined
 
     def joined(self, later: SourceStats) -> SourceStats:
         """Return the counters of both."""
@@ -102,6 +104,7 @@ class SourceStats:
             self.tombstones + later.tombstones,
             self.failures + later.failures,
             later.last_failure or self.last_failure,
+            self.quarantined + later.quarantined,
             self.dead_letters + later.dead_letters,
         )
 

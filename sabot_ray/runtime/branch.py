@@ -319,6 +319,7 @@ class Branch:
                     bytes=progress.bytes,
                     decode_errors=progress.stats.decode_errors,
                     skipped=progress.stats.skipped,
+                    quarantined=progress.stats.quarantined,
                     dead_letters=progress.stats.dead_letters,
                     restarts=progress.restarts,
                 )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from sabot_ray.codecs.codec import NewField
 from sabot_ray.errors import (
@@ -31,6 +31,7 @@ from sabot_ray.runtime.reader import (
     LONG_POLL_S,
     Assignment,
     BatchInfo,
+    Caution,
     Failure,
     Reader,
     ReaderPlan,
@@ -60,6 +61,11 @@ START_TIMEOUT_S = 30.0
 MAX_DEATHS_WITHOUT_PROGRESS = 5
 #: ...unless it lived this long, in seconds: then it was no record that killed it.
 _LONG_LIFE_S = 300.0
+#: Where a reader's process has ended, the next one makes so many batches of what was one...
+_CAUTIOUS_BATCHES = 64
+#: ...and where it ends again, single records of one of these, and of what a source may drop on the
+#: way.
+_MOST_DROPPED = 1000
 #: Most calls that a reader has outstanding.
 MAX_OUTSTANDING = 4
 #: A reader whose last range is shorter has caught up with the log: one call at a time then gathers
@@ -175,6 +181,13 @@ class _ReaderHandle:
         # The partitions that it was told not to read for now.
         self.held: frozenset[TopicPartition] = frozenset()
         self.has_caught_up = False
+        # How it reads where a record may have ended the process of a former one.
+        self.cautions: dict[TopicPartition, Caution] = {}
+        # Whose next record it processes in its next call, and nothing else. There is one call at a
+        # time then: the last answers of a process that ends may be lost.
+        self.announced: TopicPartition | None = None
+        # The offset from which on the next record is passed over.
+        self.quarantined: dict[TopicPartition, int] = {}
         # A field that it cannot go on without: it waits for another plan.
         self.new_field: NewField | None = None
         # Whether it took a dead one's place.
@@ -190,6 +203,11 @@ class _ReaderHandle:
         self.deaths_without_progress = 0
         # The counters of former incarnations.
         self.stats_before: dict[TopicPartition, SourceStats] = {}
+
+    @property
+    def goes_singly(self) -> bool:
+        """Whether it processes records one by one."""
+        return any(caution.step == 1 for caution in self.cautions.values())
 
     @property
     def is_ended(self) -> bool:
@@ -240,6 +258,8 @@ class Coordinator:
         self.progress: dict[TopicPartition, PartitionProgress] = {}
         self._most_readers = readers
         self._budget = max_in_flight_bytes
+        self._batch_size = plan.batch_size
+        self._policy = plan.policy
         self._unacknowledged = unacknowledged
         unread = sum(not wanted.is_empty for wanted in ranges.values())
         count = min(max(unread, 1), readers)
@@ -520,11 +540,14 @@ class Coordinator:
 
     def _assignment(self, partition: TopicPartition) -> Assignment:
         progress = self.progress[partition]
+        reader = self._reader_of[partition]
         return Assignment(
             partition,
             progress.routed_offset,
             progress.range.end_offset,
             progress.range.from_committed,
+            reader.cautions.get(partition),
+            reader.quarantined.get(partition) == progress.routed_offset,
         )
 
     def _start(self, reader: _ReaderHandle) -> None:
@@ -575,8 +598,14 @@ class Coordinator:
             reader.waiting_since = time.monotonic()
         reader.calls.append(call)
 
-    def _replace(self, reader: _ReaderHandle, reason: str) -> None:
-        """Go on with a new actor, from the first offsets that were not routed."""
+    def _replace(self, reader: _ReaderHandle, reason: str, *, by_its_process: bool = False) -> None:
+        """Go on with a new actor, from the first offsets that were not routed.
+
+        Args:
+            reader: Whose actor is gone or of no use.
+            reason: Why.
+            by_its_process: Whether its process ended, which a record may have brought about.
+        """
         self._kill(reader)
         reader.calls.clear()
         reader.ping = None
@@ -585,7 +614,11 @@ class Coordinator:
         for progress in reader.partitions.values():
             progress.restarts += 1
         self._count_death(reader, reason)
+        # Readers that commit by themselves do not tell how far they were.
+        if by_its_process and self._ownership is None:
+            self._look_for_the_record(reader, reason)
         logger.warning("%s: the reader is replaced: %s", reader, reason)
+        reader.announced = None
         reader.is_replacement = True
         reader.new_field = None
         self._start(reader)
@@ -610,6 +643,50 @@ class Coordinator:
             self._count_death(reader, error.message)
         logger.warning("%s: a transaction is done again: %s", reader, error)
         self._open(reader)
+
+    def _look_for_the_record(self, reader: _ReaderHandle, reason: str) -> None:
+        """Let the next reader go with care through what the dead one may have been reading.
+
+        First in small batches, then, should it die within these, record by record.
+        """
+        if reader.announced is not None:
+            self._quarantine(reader, reader.announced, reason)
+            return
+        for partition, progress in reader.partitions.items():
+            if progress.is_routed:
+                continue
+            before = reader.stats_before.get(partition, SourceStats())
+            caution = reader.cautions.get(partition)
+            if caution is None or progress.stats.records - before.records >= caution.records:
+                step = max(self._batch_size // _CAUTIOUS_BATCHES, 1)
+                caution = Caution(step, self._batch_size)
+            elif caution.step > 1:
+                caution = Caution(1, caution.step + _MOST_DROPPED)
+            reader.cautions[partition] = caution
+
+    def _quarantine(self, reader: _ReaderHandle, partition: TopicPartition, reason: str) -> None:
+        """Pass over the record that the reader was processing, alone, when its process ended.
+
+        Raises:
+            ReaderFailed: The policy is to fail.
+        """
+        offset = self.progress[partition].routed_offset
+        where = f"topic '{partition.topic}' partition {partition.partition} offset {offset}"
+        if not self._policy.passes_over:
+            self.failed = partition
+            raise ReaderFailed(
+                f"{where}: the record there ended the process that read it, the last time alone: "
+                f"{reason}; error_handling_policy='skip' or 'dead_letter' passes over such records"
+            )
+        logger.warning(
+            "%s: the record there is passed over, because it ended the process that read it, the "
+            "last time alone: %s",
+            where,
+            reason,
+        )
+        reader.quarantined[partition] = offset
+        reader.cautions.pop(partition, None)
+        reader.deaths_without_progress = 0
 
     def _reread(self, partition: TopicPartition, reason: str) -> None:
         """Go on with a new actor, from the partition's first offset that was not delivered."""
@@ -651,7 +728,7 @@ class Coordinator:
             while True:
                 batches = sum(call.batch is not None for call in reader.calls)
                 room = asked + held_bytes + self._batch_bytes <= self._budget
-                most = 1 if reader.has_caught_up else self._outstanding
+                most = 1 if reader.has_caught_up or reader.goes_singly else self._outstanding
                 if batches >= most or not (room or (batches == 0 and is_starved)):
                     break
                 batch, answer = reader.ask.remote()
@@ -721,7 +798,7 @@ class Coordinator:
         except RayTaskError:
             raise
         except RayError as error:
-            self._replace(reader, _first_line(error))
+            self._replace(reader, _first_line(error), by_its_process=_is_end_of_process(error))
             return
         if call.batch is not None:
             answer = pickle.loads(answer)
@@ -768,6 +845,7 @@ class Coordinator:
                 f"{info.partition}: the reader gave offset {info.start_offset}, expected "
                 f"{progress.routed_offset}; please report this"
             )
+        reader.announced = info.partition if info.is_announcement else None
         before = reader.stats_before.get(info.partition, SourceStats())
         progress.stats = before.joined(info.stats)
         self._warn_of(progress, info.partition)
@@ -776,6 +854,9 @@ class Coordinator:
         if info.next_offset == info.start_offset:
             return
         progress.routed_offset = info.next_offset
+        caution = reader.cautions.get(info.partition)
+        if caution is not None and (info.stats.records >= caution.records or progress.is_routed):
+            del reader.cautions[info.partition]
         if reader.is_ended:
             # What else was asked for would only say the same.
             reader.calls.clear()
@@ -922,6 +1003,15 @@ def _drain(reader: _ReaderHandle) -> ray.ObjectRef[Any]:
         _DRAIN_SLICE_S
     )
     return answer
+
+
+def _is_end_of_process(error: RayError) -> bool:
+    """Tell whether the actor's process ended, and not its node, or because Ray was asked to."""
+    return (
+        isinstance(error, ActorDiedError)
+        and not error.preempted
+        and "worker process has died" in str(error)
+    )
 
 
 def _first_line(error: BaseException) -> str:

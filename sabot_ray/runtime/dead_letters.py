@@ -1,7 +1,7 @@
 """Dead letters: records that a stream passes over, written to a topic as they were read.
 
 Their bytes are not kept while they are processed: they are read once more, by their offsets
-(docs/adr/0008). So no other record costs anything, whatever went wrong with these.
+(docs/adr/0009). So no other record costs anything, whatever went wrong with these.
 """
 
 from __future__ import annotations
@@ -71,29 +71,104 @@ def raw_spec(config: KafkaConfig, topic: str) -> SourceSpec:
     )
 
 
+class RawRecords:
+    """Reads records of a partition again, as they are. One thread only, but for `close`.
+
+    Connects when there is something to read.
+
+    Args:
+        config: How to reach the brokers.
+        connect_client: Connects to these.
+    """
+
+    def __init__(self, config: KafkaConfig, connect_client: Callable[[], SourceClient]) -> None:
+        self._config = config
+        self._connect_client = connect_client
+        self._client: SourceClient | None = None
+        self._is_closed = False
+
+    def at(self, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Yield the records at these ascending offsets, with the columns of `raw_spec`.
+
+        Raises:
+            DataLoss: One is not in its log any more.
+            KafkaError: The client reported an error that it does not retry.
+        """
+        wanted = pa.array(offsets, pa.int64())
+        missing = set(offsets)
+        for batch in self._poll(partition, offsets[0], offsets[-1] + 1, _MOST_ROWS):
+            found = batch.filter(pc.is_in(batch[OFFSET_COLUMN], value_set=wanted))
+            missing.difference_update(found[OFFSET_COLUMN].to_pylist())
+            if found.num_rows:
+                yield found
+        if missing:
+            raise DataLoss(
+                f"topic '{partition.topic}' partition {partition.partition} offset {min(missing)}: "
+                "a record that failed was deleted before it could be written to the dead-letter "
+                "topic; start the stream again to go on behind it",
+                *partition,
+                min(missing),
+            )
+
+    def first_from(
+        self, partition: TopicPartition, offset: int, end_offset: int | None
+    ) -> int | None:
+        """Return the offset of the first record from an offset on; None if there is none.
+
+        Args:
+            partition: Where to look.
+            offset: The offset.
+            end_offset: Where to stop; None waits for a record.
+
+        Raises:
+            KafkaError: The client reported an error that it does not retry.
+        """
+        for batch in self._poll(partition, offset, end_offset, 1):
+            if batch.num_rows:
+                found: int = batch[OFFSET_COLUMN][0].as_py()
+                return found
+        return None
+
+    def _poll(
+        self, partition: TopicPartition, start: int, end: int | None, max_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        if self._client is None:
+            self._client = self._connect_client()
+        spec = raw_spec(self._config, partition.topic)
+        source = self._client.open_source(spec, partition.partition, start, end)
+        try:
+            while end is None or source.position() < end:
+                self.check_open()
+                yield source.poll(max_rows, timeout_s=_SLICE_S)
+        finally:
+            source.close()
+
+    def check_open(self) -> None:
+        """Raise an error once it is closed."""
+        if self._is_closed:
+            raise SabotRayError("the reader is closed")
+
+    def close(self) -> None:
+        """Free the client; what waits for it gives up. Idempotent."""
+        self._is_closed = True
+        if self._client is not None:
+            self._client.close()
+
+
 class DeadLetters:
     """Writes failed records to a topic. One thread only, but for `close`.
 
     Connects when there is something to write.
 
     Args:
-        config: How to reach the brokers that the records come from.
-        connect_client: Connects to these.
+        records: Reads the records again.
         connect_sink: Gives what writes the records: `dead_letter_sink`, in a transaction or not.
     """
 
-    def __init__(
-        self,
-        config: KafkaConfig,
-        connect_client: Callable[[], SourceClient],
-        connect_sink: Callable[[], PartitionSink],
-    ) -> None:
-        self._config = config
-        self._connect_client = connect_client
+    def __init__(self, records: RawRecords, connect_sink: Callable[[], PartitionSink]) -> None:
+        self._records = records
         self._connect_sink = connect_sink
-        self._client: SourceClient | None = None
         self._sink: PartitionSink | None = None
-        self._is_closed = False
 
     def write(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> None:
         """Write records, and return once the brokers have all of them.
@@ -109,7 +184,7 @@ class DeadLetters:
         """
         for delivery in self.send(partition, letters):
             while not delivery.wait(_SLICE_S):
-                self._check_open()
+                self._records.check_open()
                 assert self._sink is not None
                 self._sink.tend()
             for failed in delivery.failures():
@@ -127,45 +202,16 @@ class DeadLetters:
             DataLoss: One is not in its log any more.
             KafkaError: It cannot be read again.
         """
-        if self._sink is None:
-            self._sink = self._connect_sink()
         told = {letter.offset: letter for letter in letters}
         deliveries = []
-        for batch in self._read(partition, list(told)):
+        for batch in self._records.at(partition, list(told)):
             try:
+                if self._sink is None:
+                    self._sink = self._connect_sink()
                 deliveries.append(self._sink.send(_with_reasons(batch, partition, told)))
             except (EncodeError, KafkaError) as error:
                 raise self._refused(partition, letters, error.message) from error
         return deliveries
-
-    def _read(self, partition: TopicPartition, offsets: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Yield the records at these ascending offsets."""
-        if self._client is None:
-            self._client = self._connect_client()
-        wanted = pa.array(offsets, pa.int64())
-        end = offsets[-1] + 1
-        missing = set(offsets)
-        source = self._client.open_source(
-            raw_spec(self._config, partition.topic), partition.partition, offsets[0], end
-        )
-        try:
-            while source.position() < end:
-                self._check_open()
-                batch = source.poll(_MOST_ROWS, timeout_s=_SLICE_S)
-                batch = batch.filter(pc.is_in(batch[OFFSET_COLUMN], value_set=wanted))
-                missing.difference_update(batch[OFFSET_COLUMN].to_pylist())
-                if batch.num_rows:
-                    yield batch
-        finally:
-            source.close()
-        if missing:
-            raise DataLoss(
-                f"topic '{partition.topic}' partition {partition.partition} offset {min(missing)}: "
-                "a record that failed was deleted before it could be written to the dead-letter "
-                "topic; start the stream again to go on behind it",
-                *partition,
-                min(missing),
-            )
 
     def _refused(
         self, partition: TopicPartition, letters: Sequence[DeadLetter], reason: str
@@ -177,18 +223,10 @@ class DeadLetters:
             f"records could be written to the dead-letter topic, so reading ends here: {reason}"
         )
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise SabotRayError("the reader is closed")
-
     def close(self) -> None:
-        """Free the clients; what waits for them gives up. Idempotent."""
-        self._is_closed = True
-        client, sink = self._client, self._sink
-        if client is not None:
-            client.close()
-        if sink is not None:
-            sink.close()
+        """Free the sink. Idempotent."""
+        if self._sink is not None:
+            self._sink.close()
 
 
 def _with_reasons(

@@ -124,6 +124,13 @@ class DeadLetter(NamedTuple):
         message = f"{_place(partition, offset)}: not written: {error}"
         return cls(offset, "KAFKA_PRODUCE", class_name(sink), class_name(error), message)
 
+    @classmethod
+    def of_death(cls, partition: TopicPartition, offset: int) -> DeadLetter:
+        """Describe a record that ends the process that reads it."""
+        reader = "sabot_ray.runtime.reader.Reader"
+        message = f"{_place(partition, offset)}: it ended the process that read it, three times"
+        return cls(offset, "TASK_PUT", reader, "sabot_ray.errors.ReaderFailed", message)
+
 
 def _place(partition: TopicPartition, offset: int) -> str:
     return f"topic '{partition.topic}' partition {partition.partition} offset {offset}"

@@ -39,7 +39,7 @@ from sabot_ray.types import SourceStats, TopicPartition
 
 if TYPE_CHECKING:
     from sabot_ray.kafka.sink import SinkSpec
-    from sabot_ray.runtime.dead_letters import DeadLetters
+    from sabot_ray.runtime.dead_letters import DeadLetters, RawRecords
 
 #: How long a reader waits for a row before it answers with none, in seconds...
 LONG_POLL_S = 1.0
@@ -116,6 +116,18 @@ class ReaderPlan:
     adds_offsets: bool = False
 
 
+class Caution(NamedTuple):
+    """How to read where a record may have ended the process of a former reader.
+
+    Attributes:
+        step: Most rows in a batch.
+        records: For so many records.
+    """
+
+    step: int
+    records: int
+
+
 @dataclass(frozen=True)
 class Assignment:
     """A partition that a reader takes on.
@@ -125,12 +137,17 @@ class Assignment:
         start_offset: The first offset to read.
         end_offset: The end of the range; None is continuous.
         from_committed: Whether what the group has committed by then goes before the start.
+        caution: How to begin; None: as always.
+        passes_over_first: Whether the first record from there on is not to be processed: it ended
+            its readers' processes.
     """
 
     partition: TopicPartition
     start_offset: int
     end_offset: int | None
     from_committed: bool = False
+    caution: Caution | None = None
+    passes_over_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,8 @@ class BatchInfo:
         long_poll_s: How long the reader's next call waits for a row at most.
         is_cut_off: Whether a partition that the reader reads, or writes to, is out of reach, see
             `CUT_OFF_S`.
+        is_announcement: Whether it only says that the next call processes the record at its start,
+            and that record alone: should the reader die then, it is known why.
     """
 
     partition: TopicPartition
@@ -161,6 +180,7 @@ class BatchInfo:
     stats: SourceStats
     long_poll_s: float
     is_cut_off: bool
+    is_announcement: bool = False
 
     @classmethod
     def without_rows(
@@ -270,6 +290,14 @@ class _Partition:
         self.due_at: float | None = None
 
     @property
+    def step(self) -> int | None:
+        """Most rows in a batch for now; None: as always."""
+        caution = self.assignment.caution
+        if caution is None or self.source.stats().records >= caution.records:
+            return None
+        return caution.step
+
+    @property
     def is_at_end(self) -> bool:
         """Whether all was read."""
         end = self.assignment.end_offset
@@ -307,6 +335,8 @@ class Reader:
         # In the order of their turns.
         self._partitions: deque[_Partition] = deque()
         self._held: frozenset[TopicPartition] = frozenset()
+        # Whose next record the driver knows to be the next one.
+        self._announced: _Partition | None = None
         self._linger_s = 0.0
         # Of a batch that is gathered; 0 where none is.
         self._gathered_bytes = 0
@@ -314,7 +344,8 @@ class Reader:
         # What the driver knows.
         self._told_cut_off = False
         self._closing = threading.Event()
-        # Connected when there is one.
+        # Where the policy passes over failed records; connected when there is one.
+        self._records: RawRecords | None = None
         self._dead_letters: DeadLetters | None = None
         # What is being read, for errors.
         self._reading: TopicPartition | None = None
@@ -336,6 +367,7 @@ class Reader:
         self._close_clients()
         self._closing.clear()
         self._partitions.clear()
+        self._announced = None
         self._held = frozenset()
         self._long_poll_s = LONG_POLL_S
         self._told_cut_off = False
@@ -356,7 +388,7 @@ class Reader:
                 await_backlog=False,
             )
         self._plan = replace(plan, spec=spec)
-        self._dead_letters = self._make_dead_letters(self._plan)
+        self._prepare_for_failures(self._plan)
         try:
             self._client = connect_source_client(
                 plan.backend, spec.config, spec.prefetch_bytes, is_shared=plan.shares_readers
@@ -366,20 +398,45 @@ class Reader:
             return self._failure
         return self.assign(assignments)
 
-    def _make_dead_letters(self, plan: ReaderPlan) -> DeadLetters | None:
-        if plan.policy.dead_letter_topic is None:
+    def _to_be_quarantined(self, assignment: Assignment) -> int | None:
+        """Return the offset of the record that is to be passed over; None if none is."""
+        if not assignment.passes_over_first or self._records is None:
             return None
-        # Here, because other readers need none of it.
-        from sabot_ray.runtime import dead_letters
-
-        spec = dead_letters.dead_letter_sink(plan.spec.config, plan.policy.dead_letter_topic)
-        return dead_letters.DeadLetters(
-            plan.spec.config,
-            lambda: connect_source_client(
-                plan.backend, plan.spec.config, dead_letters.PREFETCH_BYTES
-            ),
-            lambda: self._patiently(lambda: connect_sink(plan.backend, spec)),
+        # The brokers may be away for long, which is no reason to replace the reader.
+        self._enter("write")
+        return self._records.first_from(
+            assignment.partition, assignment.start_offset, assignment.end_offset
         )
+
+    def _quarantine(self, read: _Partition, offset: int) -> None:
+        letter = DeadLetter.of_death(read.assignment.partition, offset)
+        counted = self._pass_over(read, [letter])
+        read.counted = replace(counted, failures=0, last_failure="", quarantined=1)
+        # There is news for the driver.
+        read.untold_since = time.monotonic()
+
+    def _prepare_for_failures(self, plan: ReaderPlan) -> None:
+        self._records = self._dead_letters = None
+        if not plan.policy.passes_over:
+            return
+        # Here, because other readers need none of it.
+        from sabot_ray.runtime.dead_letters import (
+            PREFETCH_BYTES,
+            DeadLetters,
+            RawRecords,
+            dead_letter_sink,
+        )
+
+        config = plan.spec.config
+        self._records = RawRecords(
+            config, lambda: connect_source_client(plan.backend, config, PREFETCH_BYTES)
+        )
+        if plan.policy.dead_letter_topic is not None:
+            spec = dead_letter_sink(config, plan.policy.dead_letter_topic)
+            self._dead_letters = DeadLetters(
+                self._records,
+                lambda: self._patiently(lambda: connect_sink(plan.backend, spec)),
+            )
 
     def _patiently(self, ask: Callable[[], _T]) -> _T:
         """Ask brokers that may be away for a while: a reader that runs would bear it, too."""
@@ -406,13 +463,18 @@ class Reader:
         try:
             for assignment in assignments:
                 self._reading = assignment.partition
+                quarantined = self._to_be_quarantined(assignment)
+                start = assignment.start_offset if quarantined is None else quarantined + 1
                 source = self._client.open_source(
                     replace(self._plan.spec, topic=assignment.partition.topic),
                     assignment.partition.partition,
-                    assignment.start_offset,
+                    start,
                     assignment.end_offset,
                 )
-                self._partitions.append(_Partition(assignment, source))
+                read = _Partition(assignment, source)
+                if quarantined is not None:
+                    self._quarantine(read, quarantined)
+                self._partitions.append(read)
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(error, self._reading)
         names = [str(read.assignment.partition) for read in self._partitions]
@@ -435,10 +497,12 @@ class Reader:
         """
         if self._failure is None:
             answers: list[tuple[pa.RecordBatch | bytes, BatchInfo]] = []
+            # Nothing else may follow in the call of a record that was announced.
+            others = 0 if self._goes_singly() else len(self._partitions) - 1
             try:
                 answers.append(self._next_batch())
                 # Each of the others has one turn at most.
-                for _ in range(len(self._partitions) - 1):
+                for _ in range(others):
                     read = self._take_turn() if self._takes_more(answers) else None
                     if read is None:
                         break
@@ -462,12 +526,16 @@ class Reader:
 
     def _next_batch(self) -> tuple[pa.RecordBatch | bytes, BatchInfo]:
         assert self._client is not None
-        is_alone = len(self._partitions) == 1 and not self._linger_s
+        is_alone = len(self._partitions) == 1 and not self._linger_s and not self._goes_singly()
         long_poll_ends = time.monotonic() + self._long_poll_s
         while True:
             seen = self._client.news_count()
             read = self._partitions[0] if is_alone else self._take_turn()
             deadline = self._answer_by(long_poll_ends)
+            if read is not None and read.step == 1 and self._announced is not read:
+                # What lies before the record is told first.
+                is_told = read.source.position() == read.told_offset
+                return self._announce(read) if is_told else self._answer(read, None)
             if read is not None:
                 wait_s = 0.0
                 if is_alone:
@@ -485,8 +553,32 @@ class Reader:
                 due = min(deadline, self._next_due(now), now + _LOOK_INTERVAL_S)
                 self._client.wait_for_news(seen, due - now)
 
+    def _goes_singly(self) -> bool:
+        """Tell whether records are processed one by one, each announced before."""
+        return any(read.step == 1 for read in self._partitions)
+
+    def _announce(self, read: _Partition) -> tuple[bytes, BatchInfo]:
+        """Say whose record is the next one."""
+        self._announced = read
+        self._enter("idle")
+        return b"", BatchInfo(
+            read.assignment.partition,
+            read.told_offset,
+            read.told_offset,
+            0,
+            False,
+            None,
+            0,
+            read.source.stats().joined(read.counted),
+            self._long_poll_s,
+            self._told_cut_off,
+            is_announcement=True,
+        )
+
     def _take_turn(self) -> _Partition | None:
         """Return the partition whose turn it is; None if nothing is at hand."""
+        if self._announced is not None:
+            return self._announced
         now = time.monotonic()
         ready = {id(read) for read in self._partitions if self._is_ready(read, now)}
         while ready:
@@ -535,13 +627,15 @@ class Reader:
             raise read.error
         start_offset = read.source.position()
         self._enter("poll")
-        batch = read.source.poll(plan.batch_size, timeout_s=timeout_s)
+        step = read.step
+        self._announced = None
+        batch = read.source.poll(step or plan.batch_size, timeout_s=timeout_s)
         if read.source.position() - start_offset >= BACKLOG_OFFSETS:
             read.unreadable = 0
-        if batch.num_rows and self._gathered_bytes:
+        if batch.num_rows and self._gathered_bytes and step is None:
             batch = self._gather(read, batch)
         next_offset = read.source.position()
-        is_full = batch.num_rows >= plan.batch_size
+        is_full = batch.num_rows >= (step or plan.batch_size)
         # Behind a full batch there is more, which waits for nothing.
         read.due_at = time.monotonic() if is_full else None
         self._enter("operators")
@@ -711,6 +805,8 @@ class Reader:
     def _close_clients(self) -> None:
         if self._client is not None:
             self._client.close()
+        if self._records is not None:
+            self._records.close()
         if self._dead_letters is not None:
             self._dead_letters.close()
 

@@ -22,6 +22,7 @@ class PartitionStatus:
         bytes: Bytes of their batches in memory.
         decode_errors: Records passed over because they do not decode.
         skipped: Records passed over, whatever the reason, these among them.
+        quarantined: Those of them that end the process that reads them.
         dead_letters: Records written to the dead-letter topic.
         restarts: How often the reader was replaced.
     """
@@ -35,6 +36,7 @@ class PartitionStatus:
     bytes: int
     decode_errors: int
     skipped: int
+    quarantined: int
     dead_letters: int
     restarts: int
 
@@ -91,6 +93,11 @@ class RunStatus:
     def skipped(self) -> int:
         """Records passed over, whatever the reason."""
         return sum(partition.skipped for partition in self.partitions)
+
+    @property
+    def quarantined(self) -> int:
+        """Records passed over because they end the process that reads them."""
+        return sum(partition.quarantined for partition in self.partitions)
 
     @property
     def dead_letters(self) -> int:

@@ -163,7 +163,9 @@ class WritingReader(Reader):
 
     def _write_on(self) -> list[BatchInfo]:
         if not self._under_way and not self._closing.is_set():
-            self._next_batch()
+            _, told = self._next_batch()
+            if told.is_announcement:
+                return [told]
         while True:
             self._read_on()
             written = self._take_written()
@@ -184,7 +186,9 @@ class WritingReader(Reader):
 
     def _read_on(self) -> None:
         """Read what is at hand, without a wait, as far as there may be more under way."""
-        for _ in range(_MOST_UNDER_WAY - len(self._under_way)):
+        # Where a record may end the process, what lies before it is told first.
+        most = 1 if self._goes_singly() else _MOST_UNDER_WAY
+        for _ in range(most - len(self._under_way)):
             keeps_enough = sum(entry.kept_bytes for entry in self._under_way) >= _MOST_KEPT_BYTES
             stops = keeps_enough or self._closing.is_set()
             read = None if stops else self._take_turn()

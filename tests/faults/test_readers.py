@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -202,11 +203,28 @@ def die(_: pa.RecordBatch) -> pa.RecordBatch:
 
 
 @pytest.mark.timeout(120)
-def test_reader_that_always_dies_at_the_same_record_is_given_up(
+def test_record_at_which_every_reader_dies_is_named(
     broker: KafkaBroker, topic: str, ray_session: None
 ) -> None:
     fill(broker.bootstrap_servers, topic, 1, 10)
     stream = Stream.from_kafka(broker.bootstrap_servers, topic, schema=SCHEMA).map(die)
+
+    with pytest.raises(ReaderFailed, match="offset 0: the record there ended the process that"):
+        next(iter(stream))
+
+
+class DyingReader(Reader):
+    def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
+        os._exit(1)
+
+
+@pytest.mark.timeout(120)
+def test_reader_that_always_dies_without_a_record_is_given_up(
+    broker: KafkaBroker, topic: str, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "Reader", DyingReader)
+    fill(broker.bootstrap_servers, topic, 1, 10)
+    stream = Stream.from_kafka(broker.bootstrap_servers, topic, schema=SCHEMA)
 
     began = time.monotonic()
     with pytest.raises(ReaderFailed, match="offset 0: the reader ended 5 times without getting"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +12,12 @@ from sabot_ray.errors import DataLoss, OffsetOutOfRange, SinkError
 from sabot_ray.kafka.backend import connect_sink, connect_source_client
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import Backend
-from sabot_ray.runtime.dead_letters import PREFETCH_BYTES, DeadLetters, dead_letter_sink
+from sabot_ray.runtime.dead_letters import (
+    PREFETCH_BYTES,
+    DeadLetters,
+    RawRecords,
+    dead_letter_sink,
+)
 from sabot_ray.runtime.policy import DeadLetter
 from sabot_ray.testing import Record
 from sabot_ray.types import TopicPartition
@@ -26,17 +32,20 @@ Open = Callable[[str], DeadLetters]
 def open_dead_letters(broker: KafkaBroker, backend: Backend) -> Iterator[Open]:
     """Opens what writes dead letters to a topic, with the test's backend."""
     config = KafkaConfig(broker.bootstrap_servers)
-    opened: list[DeadLetters] = []
+    opened: list[RawRecords | DeadLetters] = []
 
     def open_one(topic: str) -> DeadLetters:
         connect = functools.partial(connect_source_client, backend, config, PREFETCH_BYTES)
         spec = dead_letter_sink(config, topic)
-        opened.append(DeadLetters(config, connect, lambda: connect_sink(backend, spec)))
-        return opened[-1]
+        records = RawRecords(config, connect)
+        opened.append(records)
+        dead_letters = DeadLetters(records, lambda: connect_sink(backend, spec))
+        opened.append(dead_letters)
+        return dead_letters
 
     yield open_one
-    for dead_letters in opened:
-        dead_letters.close()
+    for one in opened:
+        one.close()
 
 
 def letter(offset: int) -> DeadLetter:
@@ -131,7 +140,7 @@ def test_record_that_the_dead_letter_topic_refuses_is_an_error_that_names_it(
 ) -> None:  # fmt: skip
     dead = make_topic(max_message_bytes=1000)
     # What is compressed well would fit.
-    produce(topic, [bytes((n * 7919 + n // 256) % 251 for n in range(5000))])
+    produce(topic, [random.Random(7).randbytes(5000)])
     with pytest.raises(SinkError, match=rf"topic '{topic}' partition 0, offset 0: .*(?i:large)"):
         open_dead_letters(dead).write(TopicPartition(topic, 0), [letter(0)])
     assert read_all(broker, dead) == []

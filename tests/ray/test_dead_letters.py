@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_looking_skips_and_writes_nothing(
     read_topic: ReadTopic, broker: KafkaBroker, mixed: str, topic: str
 ) -> None:
     stream = read_topic(mixed, end="latest", schema=NUMBERS, **dead_letter_options(topic))
-    assert stream.count() == len(GOOD)
+    assert stream.collect().num_rows == len(GOOD)
     assert read_all(broker, topic) == []
 
 
@@ -150,7 +151,8 @@ def test_offset_is_not_committed_before_its_dead_letter_is_written(
     read_topic: ReadTopic, broker: KafkaBroker, make_topic: MakeTopic, produce: Produce
 ) -> None:
     source, small = make_topic(), make_topic(max_message_bytes=1000)
-    bad = bytes((n * 7919 + n // 256) % 251 for n in range(5000))
+    # What is compressed well would fit.
+    bad = random.Random(7).randbytes(5000)
     produce(source, [b'{"n":0}', b"bad", b'{"n":2}', bad, b'{"n":4}'])
     stream = read_topic(
         source, source, schema=NUMBERS, end="latest", batch_size=1, **dead_letter_options(small)
@@ -358,7 +360,8 @@ def test_rows_that_cannot_be_encoded_send_their_records_to_the_dead_letters(
     assert [record.value for record in letters] == [b'{"x":15}', b'{"x":40}']
     assert [header(record, "offset") for record in letters] == ["15", "40"]
     assert [header(record, "exception.message") for record in letters] == [
-        f"topic '{source}' partition 0 offset 15: field $.y: no JSON number: infinity",
+        f"topic '{source}' partition 0 offset 15: field $.y: not finite, for which JSON has no "
+        "number",
         f"topic '{source}' partition 0 offset 40: field timestamp: not after 1970-01-01T00:00:00Z",
     ]
     assert (output.status().skipped, output.status().dead_letters) == (2, 2)

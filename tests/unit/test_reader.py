@@ -20,6 +20,7 @@ from sabot_ray.runtime.reader import (
     CUT_OFF_S,
     Assignment,
     BatchInfo,
+    Caution,
     Failure,
     Reader,
     ReaderPlan,
@@ -427,3 +428,46 @@ def test_reader_that_was_closed_is_opened_again_with_another_plan(
     assert (first.partition.partition, second.partition.partition) == (0, 1)
     assert (first.next_offset, second.start_offset) == (second.next_offset, 0)
     assert [client.is_closed for client in clients] == [True, False]
+
+
+# caution
+
+
+def test_records_that_may_end_the_process_are_announced_and_go_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Client(IdleClient):
+        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
+            return PiecedSource([100] if partition else [])
+
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
+    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
+    careful = Reader()
+    assignments = [
+        Assignment(TopicPartition("t", number), 0, None, Caution(1, 3)) for number in range(2)
+    ]
+    careful.open(ReaderPlan("native", spec, (), 40, shares_readers=True), assignments)
+
+    def told() -> tuple[int, int, int, bool]:
+        (info,) = pickle.loads(careful.next_batch()[1])
+        return info.partition.partition, info.next_offset, info.rows, info.is_announcement
+
+    # The other partition has nothing to announce.
+    for offset in range(3):
+        assert told() == (1, offset, 0, True)
+        assert told() == (1, offset + 1, 1, False)
+    assert told() == (1, 43, 40, False)
+
+
+def test_caution_in_batches_is_over_after_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client(IdleClient):
+        def open_source(self, *_: object) -> IdleSource:
+            return PiecedSource([100])
+
+    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
+    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
+    careful = Reader()
+    assignment = Assignment(TopicPartition("t", 0), 0, None, Caution(5, 12))
+    careful.open(ReaderPlan("native", spec, (), 40), [assignment])
+    rows = [pickle.loads(careful.next_batch()[1])[0].rows for _ in range(5)]
+    assert rows == [5, 5, 5, 40, 40]
