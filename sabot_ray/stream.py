@@ -626,6 +626,11 @@ class Stream:
                 raise ConfigError(
                     f"{what} commits offsets with the records: pass a group_id to from_kafka"
                 )
+            if options.policy.dead_letter_topic is not None:
+                raise ConfigError(
+                    f"{what}: dead letters are written at least once, beside its transactions; "
+                    "leave dead_letter_topic out, or write with delivery='at_least_once'"
+                )
             stream_id = options.stream_id or options.group_id
             if stream_id in owners:
                 raise ConfigError(
