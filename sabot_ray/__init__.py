@@ -23,6 +23,7 @@ from sabot_ray.errors import (
     ReadIncomplete,
     SabotRayError,
     SinkError,
+    TopicRecreated,
     UnknownTopicOrPartition,
 )
 from sabot_ray.kafka.config import KafkaConfig
@@ -64,6 +65,7 @@ __all__ = [
     "SinkError",
     "Stream",
     "StreamRun",
+    "TopicRecreated",
     "UnknownTopicOrPartition",
 ]
 

@@ -14,6 +14,7 @@
     │   ├── CommitFailed
     │   └── Fenced                          another driver owns the stream now
     ├── DataLoss                            records that were wanted are gone from the log
+    ├── TopicRecreated                      another topic has the name now
     ├── ReadIncomplete                      a bounded read could not reach its end
     ├── BatchLost                           a batch vanished from the object store
     ├── DecodeError                         a record does not fit the schema
@@ -101,7 +102,13 @@ class UnknownTopicOrPartition(KafkaError):
 
 
 class OffsetOutOfRange(KafkaError):
-    """The offset to fetch is not in the partition's log."""
+    """The offset to fetch is not in the partition's log, or the log before it is another one.
+
+    Attributes:
+        diverges_at: Where the log parts from what was read, where the broker told; else None.
+    """
+
+    diverges_at: int | None = None
 
 
 class CommitFailed(KafkaError):
@@ -120,7 +127,10 @@ class DataLoss(SabotRayError):
         topic: The topic.
         partition: The partition.
         wanted_offset: The offset that was to be read next.
-        available_offset: The nearest offset that the log still has.
+        available_offset: Where reading can go on: the log's begin where retention took the wanted
+            offset, its end where that lies beyond, or where a truncated log parts from what was
+            read.
+        lost_offsets: How many offsets lie between the two.
     """
 
     def __init__(
@@ -130,12 +140,45 @@ class DataLoss(SabotRayError):
         partition: int = -1,
         wanted_offset: int = -1,
         available_offset: int = -1,
+        lost_offsets: int = -1,
     ) -> None:
         super().__init__(message)
         self.topic = topic
         self.partition = partition
         self.wanted_offset = wanted_offset
         self.available_offset = available_offset
+        self.lost_offsets = lost_offsets
+
+
+class TopicRecreated(SabotRayError):
+    """The topic was deleted, and another one of its name was created.
+
+    Args:
+        message: What happened, where, what to do.
+        topic: The topic.
+        former_id: Topic id of the one that was read.
+        topic_id: Topic id of the one that has the name now.
+    """
+
+    def __init__(
+        self, message: str, topic: str = "", former_id: str = "", topic_id: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.former_id = former_id
+        self.topic_id = topic_id
+
+    @classmethod
+    def of(cls, topic: str, former_id: str, topic_id: str) -> TopicRecreated:
+        """Build the error, with the message that is used everywhere."""
+        return cls(
+            f"topic '{topic}' was deleted and created anew (its id was {former_id}, and is "
+            f"{topic_id} now): offsets of the former one mean nothing in it; on_data_loss='warn' "
+            "lets a stream read it from its beginning, and so does start='earliest'",
+            topic,
+            former_id,
+            topic_id,
+        )
 
 
 class ReadIncomplete(SabotRayError):

@@ -230,6 +230,7 @@ cdef extern from "partition_pipeline.h" namespace "sabot" nogil:
         Status Poll(int64_t, milliseconds, ArrowArray*)
         vector[RejectedRecord] TakeRejected()
         int64_t position()
+        int32_t leader_epoch()
         cbool has_news()
         int64_t Backlog()
         cbool done()
@@ -651,6 +652,10 @@ cdef class PartitionPipeline:
     def position(self) -> int:
         """Return the next offset to fetch."""
         return deref(self._pipeline).position()
+
+    def leader_epoch(self) -> int:
+        """Return the leader epoch of the record before the position; -1: not known."""
+        return deref(self._pipeline).leader_epoch()
 
     def has_news(self) -> bool:
         """Tell whether a poll may have something at once."""

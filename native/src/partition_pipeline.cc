@@ -22,6 +22,8 @@ constexpr int64_t kMostBatchRows = 1 << 23;
 constexpr int64_t kBacklogRecords = 1000;
 constexpr std::chrono::microseconds kBacklogLinger{50'000};
 
+constexpr int32_t kNoLeaderEpoch = -1;
+
 }  // namespace
 
 PartitionPipeline::PartitionPipeline(std::shared_ptr<Consumer> consumer, PartitionOptions options,
@@ -30,6 +32,7 @@ PartitionPipeline::PartitionPipeline(std::shared_ptr<Consumer> consumer, Partiti
       consumer_(std::move(consumer)),
       options_(std::move(options)),
       position_(options_.start_offset),
+      leader_epoch_(options_.leader_epoch),
       threads_(std::move(threads)) {}
 
 Result<std::unique_ptr<PartitionPipeline>> PartitionPipeline::Open(
@@ -101,12 +104,13 @@ Status PartitionPipeline::Seek(int64_t offset) {
   next_failure_ = Status::Ok();
   news_.pending = true;
   position_ = offset;
+  leader_epoch_ = kNoLeaderEpoch;
   if (AtEnd()) {
     StopFetching();
     return Status::Ok();
   }
   if (!was_fetching_) {
-    return StartFetching(offset, -1);
+    return StartFetching(offset, kNoLeaderEpoch);
   }
   // Only a seek that was carried out makes sure that what the queue holds is outdated. It is
   // refused until fetching has begun, and after an error that ended fetching.
@@ -124,7 +128,7 @@ Status PartitionPipeline::Seek(int64_t offset) {
     if (!restarted) {
       restarted = true;
       StopFetching();
-      status = StartFetching(offset, -1);
+      status = StartFetching(offset, kNoLeaderEpoch);
       if (!status.ok()) {
         return status;
       }
@@ -180,9 +184,20 @@ size_t PartitionPipeline::Fetch(size_t count, std::chrono::milliseconds timeout)
   return count_;
 }
 
+void PartitionPipeline::MoveBehind(const rd_kafka_message_t& record) {
+  position_.store(record.offset + 1, std::memory_order_relaxed);
+  leader_epoch_.store(api_->rd_kafka_message_leader_epoch(&record), std::memory_order_relaxed);
+}
+
 void PartitionPipeline::MoveTo(int64_t offset) {
   const int64_t end = options_.end_offset >= 0 ? options_.end_offset : offset;
-  position_.store(std::max(position(), std::min(offset, end)), std::memory_order_relaxed);
+  const int64_t target = std::min(offset, end);
+  if (target > position()) {
+    position_.store(target, std::memory_order_relaxed);
+    // That of the last record may be older than what lies between, a commit marker for example: the
+    // log of that epoch would end before the position, as one that was truncated does.
+    leader_epoch_.store(kNoLeaderEpoch, std::memory_order_relaxed);
+  }
 }
 
 Status PartitionPipeline::Poll(int64_t max_rows, std::chrono::milliseconds timeout,
@@ -304,7 +319,7 @@ Status PartitionPipeline::TakeRecords(int64_t max_rows) {
       } else if (message.offset >= position()) {
         status = decoder().Take(message);
         if (status.ok()) {
-          MoveTo(message.offset + 1);
+          MoveBehind(message);
         }
       }
       next_ += status.ok() ? 1 : 0;
@@ -383,7 +398,7 @@ Status PartitionPipeline::TakeParts() {
       }
       if (part.taken_to > part.begin) {
         next_ = part.taken_to;
-        MoveTo(messages_[next_ - 1]->offset + 1);
+        MoveBehind(*messages_[next_ - 1]);
       }
       if (part.is_out_of_memory) {
         throw std::bad_alloc();

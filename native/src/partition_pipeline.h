@@ -45,7 +45,8 @@ struct PartitionOptions {
 
 // Reads [start_offset, end_offset) in offset order, decoding as it goes.
 //
-// `Poll`, `TakeRejected` and `Seek` belong to one thread at a time; `Close`, `Stats` and `position`
+// `Poll`, `TakeRejected` and `Seek` belong to one thread at a time; `Close`, `Stats`, `position` and
+// `leader_epoch`
 // may be called from any. The pipeline owns its queue and what it took from it, and shares the
 // consumer.
 class PartitionPipeline {
@@ -67,6 +68,9 @@ class PartitionPipeline {
 
   // Next offset to fetch: behind the last row, past control records and gaps, never past the end.
   int64_t position() const { return position_.load(std::memory_order_relaxed); }
+  // Leader epoch of the record before the position, so that whoever reads on from there learns that
+  // the log was truncated; negative: not known, as behind what is no record.
+  int32_t leader_epoch() const { return leader_epoch_.load(std::memory_order_relaxed); }
   // Whether `Poll` may have something at once: never false when it has. Belongs to the polling
   // thread.
   bool has_news() const {
@@ -127,6 +131,9 @@ class PartitionPipeline {
   // For what comes in place of a record.
   void TakeError(const rd_kafka_message_t& message);
   Status Failure(int code, const char* reason) const;
+  // Behind a record.
+  void MoveBehind(const rd_kafka_message_t& record);
+  // To where no record is known to end.
   void MoveTo(int64_t offset);
   void DropMessages();
   void PublishStats();
@@ -142,6 +149,7 @@ class PartitionPipeline {
   std::vector<std::unique_ptr<RecordDecoder>> decoders_;
 
   std::atomic<int64_t> position_;
+  std::atomic<int32_t> leader_epoch_;
   std::atomic<bool> closed_{false};
   std::mutex closing_;        // Held by Close, before polling_.
   std::timed_mutex polling_;  // Held by Poll, Seek and, at last, Close. Guards what follows.

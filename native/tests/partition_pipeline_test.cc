@@ -165,6 +165,28 @@ TEST(PollKeepsWhatDoesNotFitForTheNextCall) {
   EXPECT_EQ(Poll(pipeline.get(), 3), " @ ");
 }
 
+TEST(LeaderEpochIsThatOfTheRecordBeforeThePosition) {
+  auto api = std::make_shared<LibrdkafkaApi>(*TheApi());
+  api->rd_kafka_message_leader_epoch = [](const rd_kafka_message_t* record) {
+    return static_cast<int32_t>(record->offset);
+  };
+  Fixture fixture(10, 1, api);
+  PartitionOptions options = Range(2, -1);
+  options.leader_epoch = 7;
+  const auto pipeline = fixture.Open(options);
+  EXPECT_EQ(pipeline->leader_epoch(), 7);
+  EXPECT_EQ(Read(pipeline.get(), 3), Numbers(2, 5));
+  EXPECT_EQ(pipeline->leader_epoch(), 4);
+  // The log's end comes behind the last record, and is no other place.
+  EXPECT_EQ(Read(pipeline.get(), 5), Numbers(5, 10));
+  EXPECT_EQ(Poll(pipeline.get(), 1, milliseconds(200)), " @ ");
+  EXPECT_EQ(pipeline->leader_epoch(), 9);
+  EXPECT(pipeline->Seek(3).ok());
+  EXPECT_EQ(pipeline->leader_epoch(), -1);
+  EXPECT_EQ(Read(pipeline.get(), 1), Numbers(3, 4));
+  EXPECT_EQ(pipeline->leader_epoch(), 3);
+}
+
 TEST(PollStopsAtTheByteLimit) {
   Fixture fixture(4);
   PartitionOptions options = Range(0, -1);

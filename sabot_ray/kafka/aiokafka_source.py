@@ -226,6 +226,10 @@ class AiokafkaSource(StandaloneSource[AiokafkaClient]):
         """See `PartitionSource.position`."""
         return self._position
 
+    def leader_epoch(self) -> int:
+        """See `PartitionSource.leader_epoch`."""
+        return -1
+
     def has_news(self) -> bool:
         """See `PartitionSource.has_news`."""
         if self._error is not None or self._taken < len(self._at_hand):

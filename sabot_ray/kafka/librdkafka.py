@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from sabot_ray.errors import (
     ConfigError,
     DecodeError,
     KafkaError,
+    OffsetOutOfRange,
 )
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.options import REFUSED_GRACE_S
@@ -55,6 +57,9 @@ _ANSWER_TIMEOUT_MS: Final = 1000
 _CONNECTED: Final = frozenset({"UP", "REAUTH"})
 #: Its states of a partition that nobody wants to read.
 _NOT_FETCHED: Final = frozenset({"none", "stopping", "stopped"})
+#: Where the log of a leader epoch ends: librdkafka tells it of a truncated log, in this text only;
+#: -1 where the leader knows no epoch that old.
+_LOG_TRUNCATED: Final = re.compile(r"broker end offset is (-?\d+) \(offset leader epoch")
 #: syslog's levels, 0 to 7.
 _LOG_LEVELS: Final = (
     logging.CRITICAL,
@@ -343,6 +348,10 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
         """See `PartitionSource.poll`."""
         try:
             batch: pa.RecordBatch = self._pipeline.poll(max_rows, timeout_s)
+        except OffsetOutOfRange as error:
+            if truncated := _LOG_TRUNCATED.search(error.message):
+                error.diverges_at = max(int(truncated[1]), 0)
+            raise
         finally:
             self._client.forward_log()
         self._client.look_after_connections(is_idle=not batch.num_rows and not self._is_done())
@@ -357,6 +366,11 @@ class LibrdkafkaSource(StandaloneSource[LibrdkafkaClient]):
         """See `PartitionSource.position`."""
         offset: int = self._pipeline.position()
         return offset
+
+    def leader_epoch(self) -> int:
+        """See `PartitionSource.leader_epoch`."""
+        epoch: int = self._pipeline.leader_epoch()
+        return epoch
 
     def has_news(self) -> bool:
         """See `PartitionSource.has_news`."""

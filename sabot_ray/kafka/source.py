@@ -93,7 +93,8 @@ class PartitionSource(Protocol):
                 call.
             NewField: A value has a field that the schema is to learn, likewise, whatever the
                 policy.
-            OffsetOutOfRange: The position is not in the log (any more).
+            OffsetOutOfRange: The position is not in the log (any more), or the log was truncated
+                before it.
             KafkaError: The client reported an error that it does not retry. Outages are none: they
                 look like an idle topic here, and the client goes on by itself.
         """
@@ -110,6 +111,14 @@ class PartitionSource(Protocol):
         It moves over control records, aborted transactions and compacted gaps also when no row
         comes with them, and stops at ``end_offset``. ``[position() before a poll, position() after
         it)`` is the range which that poll's batch covers.
+        """
+
+    def leader_epoch(self) -> int:
+        """Return the leader epoch of the record before the position; -1 where it is not known.
+
+        So it is at the start, unless it was given, and behind what is no record; and always in the
+        fallback. A source that begins at a position with its epoch learns whether the log was
+        truncated before it meanwhile.
         """
 
     def has_news(self) -> bool:

@@ -223,6 +223,7 @@ using ErrorCallback = void (*)(rd_kafka_t*, int code, const char* reason, void* 
   X(rd_kafka_message_produce_errstr, const char*, (const rd_kafka_message_t*))                     \
   X(rd_kafka_message_destroy, void, (rd_kafka_message_t*))                                         \
   X(rd_kafka_message_errstr, const char*, (const rd_kafka_message_t*))                             \
+  X(rd_kafka_message_leader_epoch, int32_t, (const rd_kafka_message_t*))                           \
   X(rd_kafka_message_timestamp, int64_t, (const rd_kafka_message_t*, int*))                        \
   X(rd_kafka_message_headers, int, (const rd_kafka_message_t*, rd_kafka_headers_t**))              \
   X(rd_kafka_header_get_all, int,                                                                  \
