@@ -17,7 +17,7 @@ from sabot_ray.expressions import checked, trace
 from sabot_ray.kafka.backend import choose_backend, report_backend
 from sabot_ray.kafka.config import KafkaConfig, check_setting_names
 from sabot_ray.kafka.interceptor import Interceptor, checked_interceptors, consuming
-from sabot_ray.kafka.metadata import End, Start
+from sabot_ray.kafka.metadata import End, OnDataLoss, Start
 from sabot_ray.kafka.options import (
     INFER,
     check_choice,
@@ -64,7 +64,6 @@ _NOT_YET = frozenset(
     (
         "codec_options",
         "offset_store",
-        "on_data_loss",
     )
 )
 
@@ -112,6 +111,7 @@ class Stream:
         dead_letter_topic: str | None = None,
         max_retry_attempts: int = 3,
         retry_backoff_seconds: float = 1.0,
+        on_data_loss: OnDataLoss = "fail",
         readers: int | None = None,
         decode_threads: int = 1,
         memory_per_reader: int = 128 * _MIB,
@@ -178,6 +178,10 @@ class Stream:
             max_retry_attempts: How often ``"retry"`` tries again.
             retry_backoff_seconds: Seconds before the first of these attempts, doubled for each
                 further one, give or take some.
+            on_data_loss: What to do where records that were to be read are gone, or a topic was
+                deleted and created anew: ``"fail"`` raises `DataLoss` or `TopicRecreated`,
+                ``"warn"`` logs the same and goes on where the log allows it; `docs/data_loss.md`
+                tells where that is.
             readers: Most Ray actors that read. Default: one for each partition, but no more than
                 twice the cluster's CPUs; beyond that a reader has several partitions. The streams
                 of a union share that number.
@@ -231,6 +235,7 @@ class Stream:
         policy = checked_policy(
             error_handling_policy, dead_letter_topic, max_retry_attempts, retry_backoff_seconds
         )
+        check_choice("on_data_loss", on_data_loss, ("fail", "warn"))
         columns = _metadata_columns(metadata)
         if key_codec is not None and KEY_COLUMN not in columns:
             raise ConfigError(
@@ -278,6 +283,7 @@ class Stream:
                     tombstones=tombstones,
                     unknown_fields=unknown_fields,
                     policy=policy,
+                    on_data_loss=on_data_loss,
                     readers=readers,
                     decode_threads=decode_threads,
                     memory_per_reader=memory_per_reader,
@@ -621,6 +627,11 @@ class Stream:
                 raise ConfigError(
                     f"{what} needs the native backend on both sides, and this is aiokafka; write "
                     "with delivery='at_least_once'"
+                )
+            if options.on_data_loss != "fail":
+                raise ConfigError(
+                    f"{what} begins at what is committed, also where that is not in the log any "
+                    f"more; leave out on_data_loss='{options.on_data_loss}'"
                 )
             if options.group_id is None:
                 raise ConfigError(

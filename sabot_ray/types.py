@@ -19,6 +19,18 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}[{self.partition}]"
 
 
+class OffsetAndEpoch(NamedTuple):
+    """A place in a partition's log, and what tells whether the log was truncated before it.
+
+    Attributes:
+        offset: The next offset to read.
+        leader_epoch: Leader epoch of the record before it (KIP-320); -1: not known.
+    """
+
+    offset: int
+    leader_epoch: int = -1
+
+
 class OffsetAndMetadata(NamedTuple):
     """What a group has committed of a partition.
 
@@ -26,10 +38,12 @@ class OffsetAndMetadata(NamedTuple):
         offset: The next offset to read.
         metadata: A text that whoever committed has put beside it; other programs may mean anything
             by it.
+        leader_epoch: As in `OffsetAndEpoch`.
     """
 
     offset: int
     metadata: str = ""
+    leader_epoch: int = -1
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:

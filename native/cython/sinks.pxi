@@ -25,6 +25,7 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         int32_t partition
         int64_t next_offset
         string metadata
+        int32_t leader_epoch
     cppclass CppDelivery "sabot::Delivery":
         int64_t outstanding()
         cbool Wait(milliseconds) except +
@@ -188,6 +189,7 @@ cdef class Producer(Client):
             one.partition = partition
             one.next_offset = offset.offset
             one.metadata = offset.metadata.encode()
+            one.leader_epoch = offset.leader_epoch
             given.push_back(one)
         with nogil:
             error = producer.SendOffsets(given, member, milliseconds(timeout_ms))

@@ -11,7 +11,12 @@ from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets, committ
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
+from sabot_ray.kafka.metadata import (
+    METADATA_TIMEOUT_S,
+    SampledRecord,
+    await_leaders,
+    say_unchecked,
+)
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 T = TypeVar("T")
@@ -93,6 +98,13 @@ class AiokafkaClusterClient:
                 return await committed_offsets(connection, group_id, partitions)
 
         return self._ask(f"group '{group_id}': committed offsets", question)
+
+    def topic_ids(
+        self, topics: Iterable[str], *, timeout_s: float = METADATA_TIMEOUT_S
+    ) -> dict[str, str]:
+        """See `ClusterClient.topic_ids`."""
+        say_unchecked("topic ids are not to be had of aiokafka; install confluent-kafka")
+        return {}
 
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""

@@ -24,7 +24,12 @@ from sabot_ray.errors import (
     from_librdkafka,
 )
 from sabot_ray.kafka.config import KafkaConfig
-from sabot_ray.kafka.metadata import METADATA_TIMEOUT_S, SampledRecord, await_leaders
+from sabot_ray.kafka.metadata import (
+    METADATA_TIMEOUT_S,
+    SampledRecord,
+    await_leaders,
+    say_unchecked,
+)
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 #: How soon to ask again where a leader does not know yet that it is one, in seconds.
@@ -36,6 +41,11 @@ _NO_MORE = (
     confluent_kafka.KafkaError._PARTITION_EOF,
     confluent_kafka.KafkaError._AUTO_OFFSET_RESET,
 )
+
+#: What brokers before Kafka 2.8 say: they know no topic ids.
+_NO_TOPIC_ID = str(confluent_kafka.Uuid(0, 0))
+#: How the ids of librdkafka's mock clusters begin.
+_MOCK_CLUSTER = "mockCluster"
 
 _T = TypeVar("_T")
 
@@ -87,6 +97,9 @@ class ConfluentClusterClient:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._client_error: confluent_kafka.KafkaError | None = None
+        # Of what `topic_ids` asks, again and again: made when first needed.
+        self._describing: AdminClient | None = None
+        self._cluster_id: str | None = None
         self._consumer = self._new_consumer("sabot_ray")
 
     def _new_consumer(self, group_id: str, **more: str) -> confluent_kafka.Consumer:
@@ -244,6 +257,41 @@ class ConfluentClusterClient:
             consumer.close()
         return committed_offsets(answer, what)
 
+    def topic_ids(
+        self, topics: Iterable[str], *, timeout_s: float = METADATA_TIMEOUT_S
+    ) -> dict[str, str]:
+        """See `ClusterClient.topic_ids`."""
+        wanted = list(topics)
+        if not wanted or self._is_mock(wanted[0], timeout_s):
+            return {}
+        if self._describing is None:
+            self._describing = self._admin()
+        asked = self._describing.describe_topics(
+            confluent_kafka.TopicCollection(wanted), request_timeout=timeout_s
+        )
+        ids = {}
+        for topic, answer in asked.items():
+            try:
+                topic_id = answer.result().topic_id
+            except KafkaException as error:
+                failure = self._unavailable(f"topic '{topic}': its id", error.args[0])
+                if not isinstance(failure, UnknownTopicOrPartition):
+                    raise failure from None
+            else:
+                ids[topic] = str(topic_id)
+        if _NO_TOPIC_ID in ids.values():
+            say_unchecked("brokers before Kafka 2.8 know no topic ids")
+        return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_TOPIC_ID}
+
+    def _is_mock(self, topic: str, timeout_s: float) -> bool:
+        """Whether this is librdkafka's mock cluster, where describing a topic takes for ever."""
+        if self._cluster_id is None:
+            try:
+                self._cluster_id = self._consumer.list_topics(topic, timeout=timeout_s).cluster_id
+            except KafkaException as error:
+                raise self._unavailable("the cluster's id", error.args[0]) from None
+        return str(self._cluster_id).startswith(_MOCK_CLUSTER)
+
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """See `ClusterClient.leaders`."""
         metadata = self._first_metadata(None, "topics")
@@ -343,6 +391,7 @@ class ConfluentClusterClient:
 
     def close(self) -> None:
         """See `ClusterClient.close`."""
+        self._describing = None
         self._consumer.close()
 
 
@@ -354,17 +403,18 @@ def committed_offsets(
         if entry.error is not None:
             raise kafka_error(entry.error, what)
     return {
-        TopicPartition(entry.topic, entry.partition): OffsetAndMetadata(
-            entry.offset, _metadata(entry)
-        )
+        TopicPartition(entry.topic, entry.partition): committed_offset(entry)
         for entry in answer
         if entry.offset >= 0
     }
 
 
-def _metadata(entry: confluent_kafka.TopicPartition) -> str:
+def committed_offset(entry: confluent_kafka.TopicPartition) -> OffsetAndMetadata:
+    """Return what an answer says of a partition."""
     try:
-        return entry.metadata or ""
+        metadata = entry.metadata or ""
     except UnicodeDecodeError:
         # Of a client that commits no NUL character: confluent-kafka reads on in memory until one.
-        return ""
+        metadata = ""
+    epoch = entry.leader_epoch
+    return OffsetAndMetadata(entry.offset, metadata, -1 if epoch is None else epoch)

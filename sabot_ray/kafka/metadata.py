@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from sabot_ray.errors import BrokerUnavailable, ConfigError, DataLoss
+from sabot_ray.errors import BrokerUnavailable, ConfigError, DataLoss, TopicRecreated
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
 logger = logging.getLogger("sabot_ray.kafka")
@@ -20,6 +21,8 @@ EndBound = Literal["latest"] | int | datetime
 Start = StartBound | Mapping[str, Mapping[int, StartBound]]
 #: Where to end, likewise; None reads on for ever.
 End = EndBound | Mapping[str, Mapping[int, EndBound]] | None
+#: What to do where records that were to be read are gone: raise, or go on behind a WARNING.
+OnDataLoss = Literal["fail", "warn"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,6 +72,15 @@ class ClusterClient(Protocol):
                 the client can.
         """
 
+    def topic_ids(
+        self, topics: Iterable[str], *, timeout_s: float = METADATA_TIMEOUT_S
+    ) -> dict[str, str]:
+        """Return what tells a topic from former ones of its name (KIP-516).
+
+        Topics that do not exist are left out; so are all where no ids are to be had: on aiokafka,
+        whose requests know none, of brokers before Kafka 2.8, and of `EmbeddedKafka`.
+        """
+
     def leaders(self) -> dict[str, dict[int, int | None]]:
         """Return the leader's node id of every partition, by topic; None where there is none now.
 
@@ -113,6 +125,12 @@ class ClusterClient(Protocol):
         """Free the client. Idempotent."""
 
 
+@functools.cache
+def say_unchecked(reason: str) -> None:
+    """Log, once for each reason, that topics which are created anew go unnoticed."""
+    logger.warning("that a topic was deleted and created anew is not noticed: %s", reason)
+
+
 def await_leaders(client: ClusterClient, topic: str) -> None:
     """Wait until a topic that was just created has a leader for every partition.
 
@@ -138,11 +156,13 @@ class OffsetRange:
         start_offset: The first offset.
         end_offset: The offset behind the last; None: there is no end.
         from_committed: Whether it begins at what the group has committed, or would.
+        leader_epoch: That of the start, as in `OffsetAndEpoch`.
     """
 
     start_offset: int
     end_offset: int | None
     from_committed: bool = False
+    leader_epoch: int = -1
 
     @property
     def is_empty(self) -> bool:
@@ -156,9 +176,11 @@ def resolve_ranges(
     *,
     start: Start,
     end: End,
-    committed: Mapping[int, int],
+    committed: Mapping[int, OffsetAndMetadata],
     auto_offset_reset: Literal["earliest", "latest", "none"],
     offsets_at: Callable[[str, Mapping[int, int]], Mapping[int, int | None]] | None = None,
+    recreated: Mapping[int, TopicRecreated] | None = None,
+    on_data_loss: OnDataLoss = "fail",
 ) -> dict[int, OffsetRange]:
     """Turn a stream's bounds into integer offsets.
 
@@ -172,9 +194,12 @@ def resolve_ranges(
             there is none, at the earliest.
         end: Where to end; an end beyond the last stable offset is clamped to it, with a WARNING. A
             time is that of the first record which is not read.
-        committed: Committed offsets by partition.
+        committed: What is committed, by partition.
         auto_offset_reset: As in Kafka; ``"none"`` makes a missing committed offset an error.
         offsets_at: `ClusterClient.offsets_at`; needed for times.
+        recreated: What is to be said of each committed offset that is one of a former topic.
+        on_data_loss: ``"warn"`` begins at the log's beginning, or at its end, where a start lies
+            before or beyond it, and at the beginning of a topic that was created anew.
 
     Returns:
         One range for each partition.
@@ -182,7 +207,8 @@ def resolve_ranges(
     Raises:
         ConfigError: ``start`` is none of these, a mapping names a partition that does not exist or
             lacks an end, or nothing is committed and ``auto_offset_reset`` is ``"none"``.
-        DataLoss: The start is not in the log: retention or a re-created topic took it away.
+        DataLoss: The start is not in the log: retention or a truncation took it away.
+        TopicRecreated: A committed offset that would be the start is one of a former topic.
     """
     partitions = sorted(watermarks)
     starts = _bounds_of(topic, "start", start, partitions)
@@ -197,12 +223,22 @@ def resolve_ranges(
     last_at = _at_times(topic, ends, offsets_at)
     ranges = {}
     missing = []
+    told: set[str] = set()
     for partition in partitions:
         marks = watermarks[partition]
         is_named = partition in starts
+        epoch = -1
         bound = starts.get(partition, "committed" if partition in committed else "earliest")
-        if bound == "committed" and partition in committed:
-            first = committed[partition]
+        if bound == "committed" and recreated and partition in recreated:
+            found_anew = recreated[partition]
+            if on_data_loss == "fail":
+                raise found_anew
+            if found_anew.message not in told:
+                told.add(found_anew.message)
+                logger.warning("%s; it is read from its beginning", found_anew)
+            first = marks.low
+        elif bound == "committed" and partition in committed:
+            first, epoch = committed[partition].offset, committed[partition].leader_epoch
         elif bound == "committed":
             missing.append(partition)
             first = marks.low if auto_offset_reset == "earliest" else marks.last_stable
@@ -217,7 +253,12 @@ def resolve_ranges(
             first = bound
         else:
             raise ConfigError(f"start: {bound!r} is neither an offset nor the name of one")
-        _check_in_log(TopicPartition(topic, partition), first, marks)
+        loss = data_loss(TopicPartition(topic, partition), first, marks)
+        if loss is not None:
+            if on_data_loss == "fail":
+                raise loss
+            first, epoch = loss.available_offset, -1
+            logger.warning("%s; reading goes on at offset %d", loss, first)
         until = ends[partition]
         if isinstance(until, datetime):
             found = last_at[partition]
@@ -226,6 +267,7 @@ def resolve_ranges(
             first,
             _clamped_end(topic, partition, until, marks),
             from_committed=bound == "committed" or not is_named,
+            leader_epoch=epoch,
         )
     if missing and auto_offset_reset == "none":
         raise ConfigError(
@@ -233,10 +275,12 @@ def resolve_ranges(
             "'none'; give start='earliest' or another start once"
         )
     if missing:
-        # A group's first run looks like this, and so does one whose offsets have expired.
+        # A group's first run looks like this, and so does one whose offsets have expired, or whose
+        # topic was deleted: Kafka deletes its offsets, too.
         logger.warning(
             "topic '%s': nothing is committed for %s: starting at the %s offset; expected in a "
-            "group's first run, else the offsets have expired (after 7 days without members)",
+            "group's first run, else the offsets have expired (after 7 days without members), or "
+            "went with a topic that was deleted and created anew",
             topic,
             "any partition" if len(missing) == len(watermarks) else f"partitions {missing}",
             auto_offset_reset,
@@ -274,27 +318,52 @@ def _to_ms(time: datetime) -> int:
     return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
-def _check_in_log(partition: TopicPartition, offset: int, marks: Watermarks) -> None:
-    if marks.low <= offset <= marks.high:
-        return
-    where = f"topic '{partition.topic}' partition {partition.partition}"
+def data_loss(
+    partition: TopicPartition,
+    offset: int,
+    marks: Watermarks,
+    *,
+    diverges_at: int | None = None,
+) -> DataLoss | None:
+    """Say what is lost where an offset cannot be read on from.
+
+    Args:
+        partition: The topic partition.
+        offset: The next offset to read.
+        marks: The bounds of the log.
+        diverges_at: Where the log parts from what was read before ``offset``, if it does.
+
+    Returns:
+        The error to raise; None if nothing is lost.
+    """
     if offset < marks.low:
-        raise DataLoss(
-            f"{where}: offset {offset} is gone, the log begins at {marks.low}: "
-            f"{marks.low - offset} offsets are lost to retention; pass start='earliest' to go on "
-            "there",
-            partition.topic,
-            partition.partition,
-            offset,
-            marks.low,
+        available = marks.low
+        what = "is gone, the log begins at {available}: {lost} offsets are lost to retention"
+    elif diverges_at is not None:
+        available = min(max(diverges_at, marks.low), offset)
+        what = (
+            "does not continue what was read: the log was truncated to {available}, as an unclean "
+            "leader election does, and {lost} offsets of what was read are gone from it"
         )
-    raise DataLoss(
-        f"{where}: offset {offset} is beyond the end of the log at {marks.high}; was the topic "
-        "re-created or truncated? pass start='earliest' to begin anew",
+    elif offset > marks.high:
+        available = marks.high
+        what = (
+            "is beyond the end of the log at {available}, {lost} offsets are gone; was the topic "
+            "re-created or truncated?"
+        )
+    else:
+        return None
+    lost = abs(offset - available)
+    what = what.format(available=available, lost=lost)
+    return DataLoss(
+        f"topic '{partition.topic}' partition {partition.partition}: offset {offset} {what}; "
+        "on_data_loss='warn' lets a stream go on at the nearest offset that is there, and "
+        "start='earliest' begins anew",
         partition.topic,
         partition.partition,
         offset,
-        marks.high,
+        available,
+        lost,
     )
 
 

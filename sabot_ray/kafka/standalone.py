@@ -266,7 +266,7 @@ def _resolve(
             client.watermarks(topic, [partition]),
             start=start,
             end=end,
-            committed={number: found.offset for (_, number), found in committed.items()},
+            committed={number: found for (_, number), found in committed.items()},
             auto_offset_reset=config.get("auto.offset.reset", "earliest"),
             offsets_at=client.offsets_at,
         )

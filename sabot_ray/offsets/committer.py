@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
-from sabot_ray.errors import CommitFailed
+from sabot_ray.errors import CommitFailed, KafkaError
+from sabot_ray.offsets.envelope import with_topic_id
 from sabot_ray.offsets.store import OffsetStore
-from sabot_ray.types import OffsetAndMetadata, TopicPartition
+from sabot_ray.types import OffsetAndEpoch, OffsetAndMetadata, TopicPartition
 
 logger = logging.getLogger("sabot_ray.offsets")
 
@@ -17,6 +19,20 @@ logger = logging.getLogger("sabot_ray.offsets")
 _METADATA_TOO_LARGE = 12
 #: Longest time that one attempt to commit may take, in seconds.
 ATTEMPT_TIMEOUT_S = 5.0
+
+
+class TopicIds(Protocol):
+    """Knows which topics are still the ones that were read."""
+
+    def confirmed(self, topics: Collection[str], *, timeout_s: float) -> Mapping[str, str]:
+        """Return the topics of these whose offsets may be committed, with their ids.
+
+        The brokers are asked now. An id is empty where none is to be had; topics that are gone, or
+        were created anew, are left out.
+
+        Raises:
+            KafkaError: The brokers do not answer, or refuse.
+        """
 
 
 class Committer:
@@ -31,6 +47,8 @@ class Committer:
         stored: The offsets that the store holds already.
         metadata: What is stored beside each offset, until `keep` gives another text.
         on_commit: Called with the offsets of each commit, in the thread that made it.
+        topics: Asked before each commit; the offset of a topic that is not the one which was read
+            is not committed, and each other one takes its topic's id along.
     """
 
     def __init__(
@@ -41,12 +59,14 @@ class Committer:
         stored: Mapping[TopicPartition, int] | None = None,
         metadata: str = "",
         on_commit: Callable[[Mapping[TopicPartition, int]], object] = lambda _: None,
+        topics: TopicIds | None = None,
     ) -> None:
         self._store = store
         self._interval_s = interval_s
         self._metadata = metadata
         self._on_commit = on_commit
-        self._staged: dict[TopicPartition, int] = {}
+        self._topics = topics
+        self._staged: dict[TopicPartition, OffsetAndEpoch] = {}
         self._staging = threading.Lock()
         self._stored: dict[TopicPartition, int] = dict(stored or {})
         self._failure: Exception | None = None
@@ -64,16 +84,35 @@ class Committer:
         return dict(self._stored)
 
     def keep(self, metadata: str) -> None:
-        """Store this text beside each offset from the next commit on."""
+        """Store this text beside each offset from the next commit on; topic ids are added here."""
         self._metadata = metadata
 
-    def stage(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def stage(self, offsets: Mapping[TopicPartition, OffsetAndEpoch]) -> None:
         """Offer offsets for the next commit; they replace lower ones. Callable from any thread."""
         with self._staging:
             # Whoever acknowledged later may come here first: an offset never goes back.
-            newer = {p: o for p, o in offsets.items() if o > self._staged.get(p, -1)}
+            newer = {
+                p: end
+                for p, end in offsets.items()
+                if p not in self._staged or end.offset > self._staged[p].offset
+            }
             # One reference is swapped, so that a commit sees either mapping whole.
             self._staged = {**self._staged, **newer}
+
+    def rewind(self, partition: TopicPartition, offset: int) -> None:
+        """Commit nothing beyond an offset until more is staged; what is stored beyond goes back.
+
+        Args:
+            partition: Where the log is not what was read any more.
+            offset: Up to where it still is; -1: nothing of it is.
+        """
+        with self._staging:
+            staged = dict(self._staged)
+            stored = self._stored.pop(partition, -1)
+            held = staged.pop(partition, OffsetAndEpoch(stored))
+            if offset >= 0 and held.offset >= 0:
+                staged[partition] = min(held, OffsetAndEpoch(offset))
+            self._staged = staged
 
     def check(self) -> None:
         """Raise what ended the commits for good, whatever it is: `Fenced`, above all."""
@@ -112,18 +151,42 @@ class Committer:
         if not self._committing.acquire(timeout=timeout_s):
             raise CommitFailed("another commit is still waiting for its answer", retriable=True)
         try:
-            due = {p: o for p, o in self._staged.items() if self._stored.get(p) != o}
+            due = {p: end for p, end in self._staged.items() if self._stored.get(p) != end.offset}
             if due:
-                self._commit_offsets(due, min(timeout_s, ATTEMPT_TIMEOUT_S))
-                self._stored.update(due)
-                self._on_commit(due)
+                deadline = time.monotonic() + min(timeout_s, ATTEMPT_TIMEOUT_S)
+                ids = self._confirmed({p.topic for p in due}, deadline)
+                self._commit_offsets(
+                    {p: o for p, o in due.items() if p.topic in ids}, ids, deadline
+                )
         finally:
             self._committing.release()
 
-    def _commit_offsets(self, due: Mapping[TopicPartition, int], timeout_s: float) -> None:
+    def _confirmed(self, topics: Collection[str], deadline: float) -> Mapping[str, str]:
+        if self._topics is None:
+            return dict.fromkeys(topics, "")
+        try:
+            return self._topics.confirmed(topics, timeout_s=max(deadline - time.monotonic(), 0.05))
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            raise CommitFailed(
+                f"whether the topics are still the same ones is not known: {error.message}",
+                error.code,
+                error.name,
+                retriable=True,
+            ) from error
+
+    def _commit_offsets(
+        self,
+        due: Mapping[TopicPartition, OffsetAndEpoch],
+        ids: Mapping[str, str],
+        deadline: float,
+    ) -> None:
+        if not due:
+            return
         metadata = self._metadata
         try:
-            self._store.commit(_with_metadata(due, metadata), timeout_s=timeout_s)
+            self._store_offsets(due, ids, metadata, deadline)
         except CommitFailed as error:
             if error.code != _METADATA_TOO_LARGE or not metadata:
                 raise
@@ -135,7 +198,27 @@ class Committer:
                 len(metadata),
             )
             self._metadata = ""
-            self._store.commit(_with_metadata(due, ""), timeout_s=timeout_s)
+            self._store_offsets(due, ids, "", deadline)
+
+    def _store_offsets(
+        self,
+        due: Mapping[TopicPartition, OffsetAndEpoch],
+        ids: Mapping[str, str],
+        metadata: str,
+        deadline: float,
+    ) -> None:
+        texts = {topic: with_topic_id(metadata, topic_id) for topic, topic_id in ids.items()}
+        offsets = {
+            partition: OffsetAndMetadata(end.offset, texts[partition.topic], end.leader_epoch)
+            for partition, end in due.items()
+        }
+        self._store.commit(offsets, timeout_s=max(deadline - time.monotonic(), 0.05))
+        with self._staging:
+            # What was rewound meanwhile is to be committed anew.
+            self._stored.update(
+                {p: o.offset for p, o in due.items() if p in self._staged and self._staged[p] >= o}
+            )
+        self._on_commit({partition: end.offset for partition, end in due.items()})
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
@@ -147,9 +230,3 @@ class Committer:
                     continue
                 self._failure = error
                 return
-
-
-def _with_metadata(
-    offsets: Mapping[TopicPartition, int], metadata: str
-) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {partition: OffsetAndMetadata(o, metadata) for partition, o in offsets.items()}

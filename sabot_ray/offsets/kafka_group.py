@@ -28,6 +28,7 @@ from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import (
     client_settings,
+    committed_offset,
     committed_offsets,
     kafka_error,
     new_consumer,
@@ -152,7 +153,9 @@ class KafkaGroupStore:
         if not offsets:
             return
         wanted = [
-            confluent_kafka.TopicPartition(*partition, committed.offset, committed.metadata)
+            confluent_kafka.TopicPartition(
+                *partition, committed.offset, committed.metadata, committed.leader_epoch
+            )
             for partition, committed in offsets.items()
         ]
         with self._changed:
@@ -387,9 +390,7 @@ class KafkaGroupStore:
         with self._changed:
             if refused is None and self._committed is not None:
                 for entry in partitions:
-                    self._committed[_partition(entry)] = OffsetAndMetadata(
-                        entry.offset, entry.metadata or ""
-                    )
+                    self._committed[_partition(entry)] = committed_offset(entry)
                     self._attempted.pop(_partition(entry), None)
             self._answered, self._in_flight = (self._in_flight, refused), 0
             self._changed.notify_all()

@@ -191,10 +191,11 @@ class AiokafkaGroupStore:
     async def _ask_to_commit(self, coordinator: AIOKafkaConnection, offsets: Offsets) -> int:
         """Commit, and return the first error's code, 0 if there is none."""
         wanted: dict[str, list[tuple[int, int, str]]] = {}
-        for (topic, number), (offset, metadata) in offsets.items():
-            # With the NUL character that confluent-kafka commits, too, and reads up to.
-            text = metadata + "\0" if metadata else ""
-            wanted.setdefault(topic, []).append((number, offset, text))
+        for (topic, number), committed in offsets.items():
+            # With the NUL character that confluent-kafka commits, too, and reads up to. The leader
+            # epoch cannot travel: aiokafka's requests are older.
+            text = committed.metadata + "\0" if committed.metadata else ""
+            wanted.setdefault(topic, []).append((number, committed.offset, text))
         answer = await coordinator.send(
             OffsetCommitRequest(
                 self._group_id,

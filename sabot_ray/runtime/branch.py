@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +19,11 @@ from sabot_ray.errors import (
     AuthorizationFailed,
     BatchLost,
     ConfigError,
+    DataLoss,
     KafkaError,
     ReaderFailed,
     ReadIncomplete,
+    TopicRecreated,
 )
 from sabot_ray.kafka.interceptor import Interceptors
 from sabot_ray.offsets.committer import Committer
@@ -32,11 +36,18 @@ from sabot_ray.runtime.plan import RunPlan, SourceOptions, reader_plan
 from sabot_ray.runtime.reader import read_inline
 from sabot_ray.runtime.schemas import commit_metadata
 from sabot_ray.runtime.status import PartitionStatus, RunStatus
+from sabot_ray.runtime.topic_watch import LogChange, TopicWatch
 from sabot_ray.types import TopicPartition
+
+logger = logging.getLogger("sabot_ray.runtime")
 
 #: Longest time that readers have to write what is under way, before a run ends or its schema grows,
 #: in seconds.
 DRAIN_TIMEOUT_S = 10.0
+#: Stands for the incarnation of a reader, of what none has read.
+_NO_READER = -1
+#: Said of an offset that is there again; without leader epochs nobody knows what became of the log.
+_OUT_FOR_A_MOMENT = "an offset to be read was not in the log for a moment, and is there again"
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ class Branch:
         self._generations = [_Generation(plan.schema, self._commit_metadata())]
         self._generation = 0
         if self._ownership is not None:
-            self._ownership.keep(self._generations[0].metadata)
+            self._ownership.keep(self._generations[0].metadata, plan.topic_ids)
         self._auto_commit = bool(options.config.get("enable.auto.commit", True))
         self.coordinator = Coordinator(
             plan.reader,
@@ -152,7 +163,12 @@ class Branch:
             unacknowledged=self._tracker.pending_bytes,
             ownership=plan.ownership,
         )
+        # Changes of logs that are to be followed once what was read before is returned.
+        self._changes: list[LogChange] = []
+        # Held while offsets are staged or taken back, so that none slips through in between.
+        self._staging = threading.Lock()
         # Last: threads run at once, and only `close` ends them.
+        self._topics = TopicWatch(options.config, plan.ranges, plan.topic_ids)
         self._discovery: PartitionDiscovery | None = None
         if options.end is None and options.partitions is None:
             self._discovery = PartitionDiscovery(options, plan.ranges)
@@ -165,6 +181,7 @@ class Branch:
                 stored=plan.committed,
                 metadata=self._generations[0].metadata,
                 on_commit=self._interceptors.on_commit,
+                topics=self._topics,
             )
 
     @property
@@ -177,6 +194,8 @@ class Branch:
 
         Raises:
             Fenced: Another driver took the stream over.
+            DataLoss: Records that were to be read are gone.
+            TopicRecreated: A topic is not the one any more that was read.
             SabotRayError: The commits, or the evolution of the schema, failed for good.
         """
         if self._committer is not None:
@@ -185,6 +204,8 @@ class Branch:
             self._store.check()
         if self._discovery is not None and (added := self._discovery.take()):
             self.coordinator.add(added)
+            self._topics.add(added)
+        self._follow_logs()
         self._evolve()
         if self.coordinator.is_finished:
             # The other branches may go on for long.
@@ -211,7 +232,13 @@ class Branch:
             if routed.info.has_batch:
                 return routed
             info = routed.info
-            self._tracker.skip(info.partition, info.start_offset, info.next_offset)
+            self._tracker.skip(
+                info.partition,
+                info.start_offset,
+                info.next_offset,
+                reader_epoch=routed.epoch,
+                leader_epoch=info.leader_epoch,
+            )
             self._stage()
             if self._ownership is not None:
                 # Readers tell of what they have committed.
@@ -222,11 +249,20 @@ class Branch:
     def delivered(self, routed: RoutedBatch) -> None:
         """Note that a range was handed to the user; it waits for its acknowledgement."""
         info = routed.info
-        self._tracker.deliver(info.partition, info.start_offset, info.next_offset, info.bytes)
+        self._tracker.deliver(
+            info.partition,
+            info.start_offset,
+            info.next_offset,
+            info.bytes,
+            reader_epoch=routed.epoch,
+            leader_epoch=info.leader_epoch,
+        )
 
     def acknowledge(self, routed: RoutedBatch) -> None:
         """Let the range be committed, once those before it are acknowledged. From any thread."""
-        self._tracker.acknowledge(routed.info.partition, routed.info.start_offset)
+        self._tracker.acknowledge(
+            routed.info.partition, routed.info.start_offset, reader_epoch=routed.epoch
+        )
         self._stage()
 
     def acknowledge_all(self) -> None:
@@ -240,9 +276,16 @@ class Branch:
         Raises:
             Fenced: Another driver took the stream over.
             CommitFailed: The group did not take the offsets.
+            TopicRecreated: A topic is not the one any more that was read, whose offsets mean
+                nothing now; those of others are committed.
         """
-        if self._committer is not None:
-            self._committer.flush(timeout_s)
+        if self._committer is None:
+            return
+        self._committer.flush(timeout_s)
+        if (recreated := self._topics.uncommitted) is not None:
+            if self.options.on_data_loss == "fail":
+                raise recreated
+            logger.warning("%s; what was read of the former one is not committed", recreated)
 
     def flush(self, timeout_s: float) -> None:
         """Commit what is acknowledged, where the run is to commit by itself; see `commit`."""
@@ -269,6 +312,7 @@ class Branch:
     def close(self) -> None:
         """Stop the readers and leave the group. Idempotent."""
         with contextlib.ExitStack() as closing:
+            closing.callback(self._topics.close)
             if self._store is not None:
                 closing.callback(self._store.close)
             if self._committer is not None:
@@ -370,8 +414,64 @@ class Branch:
         self._plan = replace(self._plan, reader=reader, codecs=codecs, schema=schema)
         self._generations.append(_Generation(schema, self._commit_metadata()))
         if self._ownership is not None:
-            self._ownership.keep(self._generations[-1].metadata)
+            self._ownership.keep(self._generations[-1].metadata, self._plan.topic_ids)
         self.coordinator.change_plan(reader)
+
+    def _follow_logs(self) -> None:
+        """Deal with logs that are not what was read any more: raise, or go on where it is told."""
+        while (stopped := self.coordinator.take_out_of_range()) is not None:
+            partition, error = stopped
+            offset = self.coordinator.progress[partition].delivered_offset
+            self._topics.examine(partition, offset, error)
+        self._changes += self._topics.take()
+        self._changes = [change for change in self._changes if not self._has_followed(change)]
+
+    def _has_followed(self, change: LogChange) -> bool:
+        """Follow a change, unless batches from before it are still to be returned."""
+        error, starts = change
+        if self._is_outdated(change):
+            return True
+        if error is not None and not self._may_go_on(error):
+            raise error
+        self.coordinator.stop(starts)
+        if self.coordinator.has_routed_of(starts):
+            return False
+        logger.warning("%s; reading goes on %s", error or _OUT_FOR_A_MOMENT, _places(starts))
+        with self._staging:
+            for partition, start in starts.items():
+                read_to = self.coordinator.progress[partition].delivered_offset
+                if isinstance(error, TopicRecreated) or start is None:
+                    self._rewind(partition, -1)
+                elif start < read_to:
+                    self._rewind(partition, start)
+                elif start > read_to:
+                    self._tracker.skip(partition, read_to, start, reader_epoch=_NO_READER)
+        if isinstance(error, TopicRecreated):
+            self._topics.accept(error)
+        self.coordinator.resume(starts)
+        return True
+
+    def _rewind(self, partition: TopicPartition, offset: int) -> None:
+        self._tracker.rewind(partition, offset)
+        if self._committer is not None:
+            self._committer.rewind(partition, offset)
+
+    def _is_outdated(self, change: LogChange) -> bool:
+        """Whether reading is elsewhere by now: a reader that was reopened meets a loss twice."""
+        error, starts = change
+        if error is not None and not isinstance(error, DataLoss):
+            return False
+        ((partition, start),) = starts.items()
+        met_at = start if error is None else error.wanted_offset
+        return self.coordinator.progress[partition].delivered_offset != met_at
+
+    def _may_go_on(self, error: Exception) -> bool:
+        if self.options.on_data_loss == "fail":
+            return False
+        if isinstance(error, DataLoss) and error.available_offset > error.wanted_offset:
+            return True
+        # The end of a bounded read was decided on a log that is not there any more.
+        return isinstance(error, DataLoss | TopicRecreated) and self.options.end is None
 
     def _committed(self) -> Mapping[TopicPartition, int]:
         if self._committer is not None:
@@ -390,4 +490,10 @@ class Branch:
 
     def _stage(self) -> None:
         if self._committer is not None:
-            self._committer.stage(self._tracker.committable())
+            with self._staging:
+                self._committer.stage(self._tracker.committable())
+
+
+def _places(starts: Mapping[TopicPartition, int | None]) -> str:
+    found = ", ".join(f"{p} at offset {start}" for p, start in starts.items() if start is not None)
+    return f"in {found}" if found else "without its partitions"

@@ -19,12 +19,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from sabot_ray.codecs.codec import NewField
-from sabot_ray.errors import (
-    DataLoss,
-    OffsetOutOfRange,
-    ReaderFailed,
-    SabotRayError,
-)
+from sabot_ray.errors import OffsetOutOfRange, ReaderFailed, SabotRayError
 from sabot_ray.kafka.metadata import OffsetRange
 from sabot_ray.kafka.transactional_sink import TransactionLost
 from sabot_ray.runtime.reader import (
@@ -137,6 +132,8 @@ class PartitionProgress:
         held_bytes: Bytes of the batches that are routed and not delivered.
         stats: The sources' counters up to the routed offset, over all incarnations.
         delivered_stats: The same up to the delivered one.
+        leader_epoch: That of the routed offset, as in `OffsetAndEpoch`.
+        delivered_leader_epoch: That of the delivered one.
     """
 
     range: OffsetRange
@@ -148,6 +145,8 @@ class PartitionProgress:
     held_bytes: int = 0
     stats: SourceStats = field(default_factory=SourceStats)
     delivered_stats: SourceStats = field(default_factory=SourceStats)
+    leader_epoch: int = -1
+    delivered_leader_epoch: int = -1
 
     @property
     def is_done(self) -> bool:
@@ -190,6 +189,8 @@ class _ReaderHandle:
         self.quarantined: dict[TopicPartition, int] = {}
         # A field that it cannot go on without: it waits for another plan.
         self.new_field: NewField | None = None
+        # Whether it cannot go on where it is: it waits for `Coordinator.resume`.
+        self.is_stopped = False
         # Whether it took a dead one's place.
         self.is_replacement = False
         # Whether it cannot reach a partition that it reads, or writes to.
@@ -213,6 +214,11 @@ class _ReaderHandle:
     def is_ended(self) -> bool:
         """Whether all its ranges were routed to their ends."""
         return all(progress.is_routed for progress in self.partitions.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether it reads on only once the driver says how."""
+        return self.is_stopped or self.new_field is not None or self.opens_since is not None
 
     @property
     def first_unread(self) -> TopicPartition:
@@ -290,6 +296,7 @@ class Coordinator:
         self._warned_held = False
         self._last_start = 0.0
         self._is_draining = False
+        self._out_of_range: list[tuple[TopicPartition, OffsetOutOfRange]] = []
         # Whose reader ended the run, if one did.
         self.failed: TopicPartition | None = None
         for reader in self._deal(ranges):
@@ -321,11 +328,42 @@ class Coordinator:
         """
         self._plan_ref = self._put(plan)
         self._generation += 1
+        self._reopen(self._readers)
+
+    def stop(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read no more of these, and of what their readers have beside, until `resume`."""
+        for reader in {self._reader_of[p] for p in partitions if p in self._reader_of}:
+            reader.is_stopped = True
+            reader.calls.clear()
+
+    def resume(self, starts: Mapping[TopicPartition, int | None]) -> None:
+        """Read on elsewhere in stopped partitions, whose batches were all returned by now.
+
+        Args:
+            starts: The next offset to read; None where there is no more to read at all.
+        """
+        self._out_of_range = [found for found in self._out_of_range if found[0] not in starts]
+        readers = {}
+        for partition, start in starts.items():
+            progress = self.progress[partition]
+            end = progress.range.end_offset
+            if start is None:
+                progress.range = replace(progress.range, end_offset=progress.routed_offset)
+            else:
+                offset = start if end is None else min(start, end)
+                progress.routed_offset = progress.delivered_offset = offset
+                progress.leader_epoch = progress.delivered_leader_epoch = -1
+            if partition in self._reader_of:
+                readers[self._reader_of[partition]] = partition
+        self._reopen(readers)
+
+    def _reopen(self, readers: Iterable[_ReaderHandle]) -> None:
+        """Let readers begin anew, from the first offsets that were not routed."""
         closing = {}
-        for reader in self._readers:
+        for reader in readers:
             reader.calls.clear()
             reader.ping = reader.new_field = None
-            reader.is_replacement = False
+            reader.is_replacement = reader.is_stopped = False
             if reader.is_ended:
                 # Should it be given another partition, it is started anew.
                 self._kill(reader)
@@ -353,7 +391,11 @@ class Coordinator:
         dealt: dict[_ReaderHandle, list[TopicPartition]] = {}
         for partition, wanted in ranges.items():
             self.progress[partition] = progress = PartitionProgress(
-                wanted, wanted.start_offset, wanted.start_offset
+                wanted,
+                wanted.start_offset,
+                wanted.start_offset,
+                leader_epoch=wanted.leader_epoch,
+                delivered_leader_epoch=wanted.leader_epoch,
             )
             if wanted.is_empty:
                 continue
@@ -398,6 +440,22 @@ class Coordinator:
             )
             for reader in self._readers
         )
+
+    def take_out_of_range(self) -> tuple[TopicPartition, OffsetOutOfRange] | None:
+        """Return where a reader was stopped because its offset is not to be had; each stop once.
+
+        Everything that it read of the partition before was returned: its progress tells the offset.
+        """
+        for found in self._out_of_range:
+            if not self.has_routed_of([found[0]]):
+                self._out_of_range.remove(found)
+                return found
+        return None
+
+    def has_routed_of(self, partitions: Iterable[TopicPartition]) -> bool:
+        """Whether a batch of one of these is still to be returned."""
+        wanted = set(partitions)
+        return any(routed.info.partition in wanted for routed in self._routed)
 
     @property
     def new_field(self) -> NewField | None:
@@ -463,6 +521,7 @@ class Coordinator:
         if info.next_offset > progress.delivered_offset:
             self._reader_of[info.partition].deaths_without_progress = 0
         progress.delivered_offset = info.next_offset
+        progress.delivered_leader_epoch = info.leader_epoch
         progress.delivered_stats = routed.stats
         progress.rows += info.rows
         progress.bytes += info.bytes
@@ -512,8 +571,8 @@ class Coordinator:
             self._route(reader, info, None)
         if told.failure is not None and told.is_done:
             failure = told.failure.to_error()
-            # A field that the schema is to learn is met again by whoever goes on.
-            if not isinstance(failure, NewField):
+            # These are met again by whoever goes on.
+            if not isinstance(failure, NewField | OffsetOutOfRange):
                 raise failure
         return told.is_done
 
@@ -548,6 +607,7 @@ class Coordinator:
             progress.range.from_committed,
             reader.cautions.get(partition),
             reader.quarantined.get(partition) == progress.routed_offset,
+            progress.leader_epoch,
         )
 
     def _start(self, reader: _ReaderHandle) -> None:
@@ -621,6 +681,7 @@ class Coordinator:
         reader.announced = None
         reader.is_replacement = True
         reader.new_field = None
+        reader.is_stopped = False
         self._start(reader)
 
     def _count_death(self, reader: _ReaderHandle, reason: str) -> None:
@@ -696,6 +757,7 @@ class Coordinator:
         self._routed = deque(r for r in self._routed if r.info.partition != partition)
         progress = self.progress[partition]
         progress.routed_offset = progress.delivered_offset
+        progress.leader_epoch = progress.delivered_leader_epoch
         progress.stats = progress.delivered_stats
         self._replace(self._reader_of[partition], reason)
 
@@ -710,9 +772,7 @@ class Coordinator:
         asked = sum(len(reader.calls) for reader in self._readers) * self._batch_bytes
         held_bytes = self._routed_bytes + self._unacknowledged()
         for reader in self._readers:
-            if reader.actor is None or reader.is_ended or reader.new_field is not None:
-                continue
-            if reader.opens_since is not None:
+            if reader.actor is None or reader.is_ended or reader.waits:
                 continue
             held = self._held_of(reader)
             if held != reader.held and len(reader.partitions) > 1:
@@ -755,11 +815,7 @@ class Coordinator:
         held = self._unacknowledged()
         if self._warned_held or self._routed or not held:
             return
-        unfinished = [
-            r
-            for r in self._readers
-            if not r.is_ended and r.new_field is None and r.opens_since is None
-        ]
+        unfinished = [r for r in self._readers if not r.is_ended and not r.waits]
         if not unfinished or any(reader.calls for reader in unfinished):
             return
         self._warned_held = True
@@ -807,9 +863,15 @@ class Coordinator:
             if isinstance(failure, TransactionLost):
                 self._transaction_lost(reader, failure)
                 return
-            if not isinstance(failure, NewField):
-                raise self._error_of(failure, answer.partition or reader.first_unread)
-            reader.new_field = failure
+            partition = answer.partition or reader.first_unread
+            if isinstance(failure, NewField):
+                reader.new_field = failure
+            elif isinstance(failure, OffsetOutOfRange):
+                reader.is_stopped = True
+                self._out_of_range.append((partition, failure))
+            else:
+                self.failed = partition
+                raise failure
             # They would only say the same.
             reader.calls.clear()
             return
@@ -829,6 +891,8 @@ class Coordinator:
         for partition, start in starts.items():
             progress = self.progress[partition]
             routed, progress.routed_offset = progress.routed_offset, start
+            if start != routed:
+                progress.leader_epoch = -1
             if start < routed:
                 progress.delivered_offset = min(progress.delivered_offset, start)
             elif start > routed:
@@ -857,6 +921,7 @@ class Coordinator:
         caution = reader.cautions.get(info.partition)
         if caution is not None and (info.stats.records >= caution.records or progress.is_routed):
             del reader.cautions[info.partition]
+        progress.leader_epoch = info.leader_epoch
         if reader.is_ended:
             # What else was asked for would only say the same.
             reader.calls.clear()
@@ -928,19 +993,6 @@ class Coordinator:
             f"{needs or 'no resources'}, and {free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
-
-    def _error_of(self, error: Exception, partition: TopicPartition) -> Exception:
-        wanted = self.progress[partition].routed_offset
-        self.failed = partition
-        if isinstance(error, OffsetOutOfRange):
-            return DataLoss(
-                f"{error}; the records from offset {wanted} on were deleted before they were read, "
-                "or the log was truncated",
-                partition.topic,
-                partition.partition,
-                wanted,
-            )
-        return error
 
     def _warn_of(self, progress: PartitionProgress, partition: TopicPartition) -> None:
         """Log what the readers met, with restraint."""

@@ -13,7 +13,12 @@ import pyarrow as pa
 
 from sabot_ray.codecs.codec import Codec, UnknownFields
 from sabot_ray.codecs.json import JsonCodec
-from sabot_ray.errors import BrokerUnavailable, ConfigError, UnknownTopicOrPartition
+from sabot_ray.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    TopicRecreated,
+    UnknownTopicOrPartition,
+)
 from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.interceptor import Interceptor
@@ -21,12 +26,14 @@ from sabot_ray.kafka.metadata import (
     ClusterClient,
     End,
     OffsetRange,
+    OnDataLoss,
     Start,
     resolve_ranges,
 )
 from sabot_ray.kafka.sink import ask_target
 from sabot_ray.kafka.source import Backend, SourceSpec
 from sabot_ray.offsets import open_kafka_group, open_transactional_group
+from sabot_ray.offsets.envelope import topic_id_in
 from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
@@ -65,6 +72,7 @@ class SourceOptions:
     tombstones: Literal["keep", "skip"]
     unknown_fields: UnknownFields
     policy: ErrorPolicy
+    on_data_loss: OnDataLoss
     readers: int | None
     decode_threads: int
     memory_per_reader: int
@@ -111,6 +119,7 @@ class RunPlan:
         store: Where progress is kept, owned by this run; None if it keeps none.
         ownership: Of readers that commit by themselves, in transactions; None: the run commits.
         committed: The committed offsets at the start.
+        topic_ids: The ids of the topics; none where none are to be had.
         codecs: How records are decoded.
         schema: The schema of the batches; None behind a ``map``.
     """
@@ -120,6 +129,7 @@ class RunPlan:
     store: OffsetStore | None
     ownership: Ownership | None
     committed: Mapping[TopicPartition, int]
+    topic_ids: Mapping[str, str]
     codecs: Codecs
     schema: pa.Schema | None
 
@@ -227,6 +237,7 @@ def prepare(
             one, there is nothing to infer one from, or the branches' batches differ.
         KafkaError: The brokers cannot be reached, or refuse.
         DataLoss: The start is not in the log any more.
+        TopicRecreated: What is committed of a topic is of a former one.
     """
     with contextlib.ExitStack() as clients, contextlib.ExitStack() as undo:
         # Before a group is joined, which ends its former owner for good: what is wrong with this
@@ -366,6 +377,9 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
                 reader = reader_plan(
                     options, operators, codecs, counts_only=reader.counts_only, sink=reader.sink
                 )
+        # Before the logs' bounds: of a topic that is created anew in between the old id is known.
+        topic_ids = client.topic_ids({partition.topic for partition in partitions})
+        recreated = _recreated(committed, topic_ids)
         ranges = {}
         for topic, watermarks in watermarks_of(client, partitions).items():
             resolved = resolve_ranges(
@@ -373,9 +387,11 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
                 watermarks,
                 start=options.start,
                 end=options.end,
-                committed={p: found.offset for (t, p), found in committed.items() if t == topic},
+                committed={p: found for (t, p), found in committed.items() if t == topic},
                 auto_offset_reset=options.config.get("auto.offset.reset", "earliest"),
                 offsets_at=client.offsets_at,
+                recreated={p: error for (t, p), error in recreated.items() if t == topic},
+                on_data_loss=options.on_data_loss,
             )
             ranges.update({TopicPartition(topic, p): wanted for p, wanted in resolved.items()})
         plan = RunPlan(
@@ -383,7 +399,9 @@ def _plan(branch: PlannedBranch, look: _Look, *, owns_group: bool) -> RunPlan:
             ranges,
             store,
             ownership,
-            {partition: found.offset for partition, found in committed.items()},
+            # An equal offset of another topic would not be committed anew.
+            {p: found.offset for p, found in committed.items() if p not in recreated},
+            topic_ids,
             codecs,
             output_schema(operators, codecs.source_schema(options.metadata)),
         )
@@ -408,6 +426,22 @@ def _committed(
     except BrokerUnavailable:
         # At a cluster's first group Kafka makes its topic of offsets, which may take its time.
         return ask()
+
+
+def _recreated(
+    committed: Offsets, topic_ids: Mapping[str, str]
+) -> dict[TopicPartition, TopicRecreated]:
+    """Return the partitions whose committed offsets are those of another topic, and the errors."""
+    kept_ids = {
+        text: topic_id_in(text) for text in {found.metadata for found in committed.values()}
+    }
+    recreated = {}
+    for partition, found in committed.items():
+        kept, now = kept_ids[found.metadata], topic_ids.get(partition.topic)
+        # Other programs keep none.
+        if kept is not None and now is not None and kept != now:
+            recreated[partition] = TopicRecreated.of(partition.topic, kept, now)
+    return recreated
 
 
 def _kept_schema(committed: Offsets) -> KeptSchema | None:

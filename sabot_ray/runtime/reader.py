@@ -140,6 +140,7 @@ class Assignment:
         caution: How to begin; None: as always.
         passes_over_first: Whether the first record from there on is not to be processed: it ended
             its readers' processes.
+        leader_epoch: That of the start, as in `OffsetAndEpoch`.
     """
 
     partition: TopicPartition
@@ -148,6 +149,7 @@ class Assignment:
     from_committed: bool = False
     caution: Caution | None = None
     passes_over_first: bool = False
+    leader_epoch: int = -1
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class BatchInfo:
             `CUT_OFF_S`.
         is_announcement: Whether it only says that the next call processes the record at its start,
             and that record alone: should the reader die then, it is known why.
+        leader_epoch: That of ``next_offset``, as in `OffsetAndEpoch`.
     """
 
     partition: TopicPartition
@@ -181,6 +184,7 @@ class BatchInfo:
     long_poll_s: float
     is_cut_off: bool
     is_announcement: bool = False
+    leader_epoch: int = -1
 
     @classmethod
     def without_rows(
@@ -470,6 +474,7 @@ class Reader:
                     assignment.partition.partition,
                     start,
                     assignment.end_offset,
+                    assignment.leader_epoch,
                 )
                 read = _Partition(assignment, source)
                 if quarantined is not None:
@@ -773,6 +778,7 @@ class Reader:
             stats,
             self._long_poll_s,
             self._told_cut_off,
+            leader_epoch=read.source.leader_epoch(),
         )
         return b"" if kept is None or inline is not None else kept, info
 

@@ -88,7 +88,13 @@ class TransactionalReader(WritingReader):
             self._failure = Failure.of(of_the_sink(error))
             self._enter("idle")
             return self._failure
-        assignments = [replace(a, start_offset=starts[a.partition]) for a in assignments]
+        # A leader epoch belongs to its offset alone.
+        assignments = [
+            a
+            if a.start_offset == starts[a.partition]
+            else replace(a, start_offset=starts[a.partition], leader_epoch=-1)
+            for a in assignments
+        ]
         return Reader.open(self, plan, assignments) or Opened(starts)
 
     def _open_sinks(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> None:
@@ -230,7 +236,9 @@ class TransactionalReader(WritingReader):
         sink = self._sinks[slot]
         offsets = {
             entry.info.partition: OffsetAndMetadata(
-                entry.info.next_offset, self._transactions.offset_metadata
+                entry.info.next_offset,
+                self._transactions.metadata_of(entry.info.partition.topic),
+                entry.info.leader_epoch,
             )
             for entry in entries
             if entry.info.next_offset != entry.info.start_offset

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sabot_ray.offsets.envelope import unpack
+from sabot_ray.offsets.envelope import unpack, with_topic_id
 from sabot_ray.offsets.store import Offsets, TransactionalStore
 from sabot_ray.types import TopicPartition
 
@@ -29,7 +29,8 @@ class TransactionPlan:
         slots: How many there are.
         run_id: Tells this run's commits from those of others.
         group_metadata: The membership in whose name offsets are committed.
-        offset_metadata: What is committed beside each offset.
+        offset_metadata: What is committed beside each offset...
+        topic_ids: ...and the ids of the topics, as far as they are known, which go with it.
     """
 
     group_id: str
@@ -38,6 +39,11 @@ class TransactionPlan:
     run_id: str
     group_metadata: bytes
     offset_metadata: str
+    topic_ids: Mapping[str, str]
+
+    def metadata_of(self, topic: str) -> str:
+        """Return what is committed beside an offset of a topic."""
+        return with_topic_id(self.offset_metadata, self.topic_ids.get(topic, ""))
 
     def transactional_id(self, slot: int) -> str:
         """Return the transactional id of a slot."""
@@ -61,7 +67,7 @@ class Ownership:
         self, store: TransactionalStore, group_id: str, stream_id: str, slots: int
     ) -> None:
         self._store = store
-        self._plan = TransactionPlan(group_id, stream_id, slots, uuid.uuid4().hex, b"", "")
+        self._plan = TransactionPlan(group_id, stream_id, slots, uuid.uuid4().hex, b"", "", {})
 
     @property
     def slots(self) -> int:
@@ -73,9 +79,9 @@ class Ownership:
         """What is to be kept beside each offset, for the next run and for readers of this one."""
         return {"slots": self._plan.slots, "run": self._plan.run_id}
 
-    def keep(self, offset_metadata: str) -> None:
+    def keep(self, offset_metadata: str, topic_ids: Mapping[str, str]) -> None:
         """Let this be committed beside each offset from the next `open` on."""
-        self._plan = replace(self._plan, offset_metadata=offset_metadata)
+        self._plan = replace(self._plan, offset_metadata=offset_metadata, topic_ids=topic_ids)
 
     def confirm(self) -> None:
         """Ask whether the ownership stands."""

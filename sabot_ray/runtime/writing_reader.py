@@ -465,6 +465,10 @@ class Deliveries:
             for found in delivery.rejected
         ]
 
+    def outstanding(self) -> int:
+        """See `Delivery.outstanding`."""
+        return sum(delivery.outstanding() for _, delivery in self._parts)
+
     def is_settled(self) -> bool:
         """See `Delivery.is_settled`."""
         return all(delivery.is_settled() for _, delivery in self._parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import confluent_kafka
 import confluent_kafka.admin
 import pytest
@@ -10,7 +12,8 @@ from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartit
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
-from sabot_ray.testing import Record
+from sabot_ray.kafka.metadata import say_unchecked
+from sabot_ray.testing import EmbeddedKafka, Record
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 from tests.kafka.reading import delete_records, number
 from tests.servers import free_ports
@@ -109,6 +112,49 @@ def test_committed_leaves_out_what_was_never_committed(broker, make_topic, conne
         partitions[1]: OffsetAndMetadata(7),
         partitions[2]: OffsetAndMetadata(8, "by a tool"),
     }
+
+
+def test_topic_ids_tell_a_topic_from_its_former_ones(broker, make_topic):
+    one, other = make_topic(), make_topic()
+    client = ConfluentClusterClient(KafkaConfig(broker.bootstrap_servers))
+    before = client.topic_ids([one, other, "test-missing"])
+    assert before.keys() == {one, other}
+    broker.delete_topic(one)
+    broker.create_topic(one)
+    after = client.topic_ids([one, other])
+    assert after[other] == before[other]
+    assert len({before[one], after[one], after[other]}) == 3
+    client.close()
+
+
+def test_topic_ids_without_confluent_kafka_are_said_once_to_be_missing(broker, topic, caplog):
+    say_unchecked.cache_clear()
+    client = AiokafkaClusterClient(KafkaConfig(broker.bootstrap_servers))
+    assert client.topic_ids([topic]) == client.topic_ids([topic]) == {}
+    client.close()
+    assert caplog.text.count("was deleted and created anew is not noticed") == 1
+    assert "install confluent-kafka" in caplog.text
+
+
+def test_topic_ids_of_the_mock_cluster_are_not_waited_for(caplog):
+    with EmbeddedKafka() as kafka:
+        kafka.create_topic("t")
+        client = ConfluentClusterClient(KafkaConfig(kafka.bootstrap_servers))
+        began = time.monotonic()
+        assert client.topic_ids(["t"]) == {}
+        assert time.monotonic() - began < 2
+        client.close()
+    assert caplog.text == ""
+
+
+def test_nobody_there_is_an_error_of_topic_ids_in_the_time_that_is_given():
+    client = ConfluentClusterClient(KafkaConfig(f"127.0.0.1:{free_ports(1)[0]}"))
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as raised:
+        client.topic_ids(["t"], timeout_s=0.5)
+    assert raised.value.retriable
+    assert time.monotonic() - began < 5
+    client.close()
 
 
 def test_committed_topics_has_every_topic_of_the_group(broker, make_topic, connect):

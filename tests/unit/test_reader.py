@@ -41,6 +41,9 @@ class IdleSource:
     def position(self) -> int:
         return 0
 
+    def leader_epoch(self) -> int:
+        return -1
+
     def has_news(self) -> bool:
         return False
 

@@ -265,6 +265,7 @@ TransactionError Producer::SendOffsets(const std::vector<GroupOffset>& offsets,
     // for a text that has one.
     added->metadata = strndup(given.metadata.data(), given.metadata.size());
     added->metadata_size = given.metadata.size() + 1;
+    api()->rd_kafka_topic_partition_set_leader_epoch(added, given.leader_epoch);
   }
   return ToTransactionError(api()->rd_kafka_send_offsets_to_transaction(
       handle(), list.get(), member, static_cast<int>(timeout.count())));

@@ -71,6 +71,7 @@ struct GroupOffset {
   int32_t partition = 0;
   int64_t next_offset = 0;
   std::string metadata;
+  int32_t leader_epoch = -1;  // Of the record before; negative: not known.
 };
 
 // What becomes of the records of a batch. Thread safe.
