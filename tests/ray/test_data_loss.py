@@ -11,10 +11,10 @@ import confluent_kafka
 import pyarrow as pa
 import pytest
 
-from sabot_ray import DataLoss, TopicRecreated
+from sabot_ray import DataLoss, Stream, TopicRecreated
 from sabot_ray.kafka.source import Backend
 from sabot_ray.runtime import topic_watch
-from tests.conftest import Produce, ProduceInTransaction
+from tests.conftest import MakeTopic, Produce, ProduceInTransaction
 from tests.kafka.reading import delete_records
 from tests.ray.conftest import ReadTopic
 from tests.servers import KafkaBroker, wait_until
@@ -97,6 +97,37 @@ def test_checkpoint_has_the_topic_id_and_the_leader_epoch(
     assert "schema" in envelope
     # aiokafka's requests carry none.
     assert kept.leader_epoch == (0 if backend == "native" else None)
+
+
+def test_checkpoint_of_a_transaction_has_both_too(
+    numbers: str, broker: KafkaBroker, make_topic: MakeTopic, ray_session: None
+) -> None:
+    stream = Stream.from_kafka(
+        broker.bootstrap_servers, numbers, numbers, schema=NUMBERS, end="latest"
+    )
+    stream.to_kafka(broker.bootstrap_servers, make_topic(), delivery="exactly_once")
+
+    kept = checkpoint(broker, numbers)
+    assert (kept.offset, kept.leader_epoch) == (100, 0)
+    assert json.loads(kept.metadata)["topic_id"] == topic_id(broker, numbers)
+
+
+def test_lost_records_end_a_copy_in_transactions(
+    numbers: str,
+    broker: KafkaBroker,
+    make_topic: MakeTopic,
+    produce_in_transaction: ProduceInTransaction,
+    ray_session: None,
+) -> None:
+    stream = Stream.from_kafka(broker.bootstrap_servers, numbers, numbers, schema=NUMBERS)
+    output = stream.to_kafka(
+        broker.bootstrap_servers, make_topic(), delivery="exactly_once", wait=False
+    )
+    wait_until(lambda: checkpoint(broker, numbers).offset == 100, 30.0)
+    produce_in_transaction(numbers, [b'{"n": %d}' % n for n in range(100, 150)])
+    delete_records(broker, numbers, 120)
+    with pytest.raises(DataLoss, match="20 offsets are lost to retention"):
+        output.wait()
 
 
 @pytest.mark.parametrize("records", [300, 20])
@@ -258,7 +289,7 @@ def test_retention_past_the_cursor_while_records_are_written_elsewhere(
     numbers: str,
     broker: KafkaBroker,
     backend: Backend,
-    make_topic: Any,
+    make_topic: MakeTopic,
     produce_in_transaction: ProduceInTransaction,
 ) -> None:
     copy = make_topic()

@@ -327,6 +327,7 @@ def test_record_that_is_refused_commits_nothing_of_its_transaction(
         ({}, {"use_cpp": False}, "needs the native backend on both sides"),
         ({}, {"interval_s": 11.0}, "interval_s: .* at most 10 s"),
         ({"enable_auto_commit": False}, {}, "enable_auto_commit=False"),
+        ({"on_data_loss": "warn"}, {}, "leave out on_data_loss='warn'"),
     ],
 )
 def test_what_exactly_once_cannot_cover_is_refused(
