@@ -22,12 +22,14 @@ from bench import (
     raw,
     report,
     throughput,
+    writing,
 )
 from bench.data import DEFAULT_SEED
-from bench.job import Job
+from bench.job import COMPRESSION, Job
 from bench.report import ResultFile, Verdict
 from bench.throughput import CONTENDERS, EXTRA
 from bench.topic import Backlog, fill
+from bench.writing import WRITERS
 from tests.servers import COMPILE_FULLY, KafkaBroker, running_broker
 
 #: The shapes, and how many times larger than a narrow one a record is.
@@ -35,6 +37,12 @@ _SHAPES = {"narrow": 1, "wide": 6, "nested": 3}
 _COMPRESSIONS = ("none", "lz4", "zstd", "gzip", "snappy")
 _USUAL = [name for name in CONTENDERS if name not in EXTRA]
 _NOT_LATENCY = {"raw", "ray", "ray_dataset", "confluent"}
+#: Which part of the records that are read is written; and of the slow contenders' records, which
+#: have no start-up that a longer run would hide.
+_WRITTEN_PART = 2
+_SLOWLY_WRITTEN_PART = 4
+#: A chain that writes is not compared over more partitions than these.
+_MOST_FUSED = 16
 
 
 @dataclass
@@ -46,6 +54,7 @@ class _Bench:
     console: Console
     say: Callable[[str], None]
     contenders: tuple[str, ...]
+    writers: tuple[str, ...]
     shapes: tuple[str, ...]
     compressions: tuple[str, ...]
     rows: int
@@ -96,7 +105,7 @@ def _throughput(bench: _Bench) -> None:
                 found.append(one)
                 bench.results.add("throughput", one)
     report.show_throughput(bench.console, found)
-    bench.judge(*report.judge_throughput(found))
+    bench.judge(*report.judge_contenders(found, report.BARS))
 
 
 def _first_batch(bench: _Bench) -> None:
@@ -121,6 +130,38 @@ def _partitions(bench: _Bench) -> None:
         bench.results.add("partitions", run)
     report.show_partitions(bench.console, runs)
     bench.judge(*report.judge_partitions(runs))
+
+
+def _writing(bench: _Bench) -> None:
+    if writing.RAW.keys() & set(bench.writers):
+        raw.build()
+    found = []
+    for shape in bench.shapes:
+        long = bench.backlog(shape, COMPRESSION, bench.rows // _WRITTEN_PART)
+        short = bench.backlog(shape, COMPRESSION, bench.slow_rows // _SLOWLY_WRITTEN_PART)
+        for one in writing.compete(
+            bench.broker,
+            (long, short),
+            bench.writers,
+            bench.rounds,
+            bench.batch_rows,
+            bench.say,
+        ):
+            found.append(one)
+            bench.results.add("writing", one)
+    report.show_writing(bench.console, found)
+    bench.judge(*report.judge_contenders(found, report.WRITING_BARS))
+
+
+def _fused(bench: _Bench) -> None:
+    counts = [count for count in bench.partitions if count <= _MOST_FUSED]
+    backlogs = [bench.backlog("narrow", COMPRESSION, bench.rows, count) for count in counts]
+    found = []
+    for one in writing.fuse(bench.broker, backlogs, bench.rounds, bench.batch_rows, bench.say):
+        found.append(one)
+        bench.results.add("fused", one)
+    report.show_writing(bench.console, found)
+    bench.judge(*report.judge_fused(found))
 
 
 def _memory(bench: _Bench) -> None:
@@ -165,6 +206,8 @@ _SUITES = {
     "partitions": _partitions,
     "memory": _memory,
     "driver": _driver,
+    "writing": _writing,
+    "fused": _fused,
 }
 
 
@@ -184,6 +227,7 @@ def _split(*known: str) -> click.types.FuncParamType:
 @click.option("--full", is_flag=True, help="All shapes, and every reader's latency: takes hours.")
 @click.option("--suites", type=_split(*_SUITES), default=",".join(_SUITES))
 @click.option("--contenders", type=_split(*CONTENDERS), default=",".join(_USUAL))
+@click.option("--writers", type=_split(*WRITERS), default=",".join(WRITERS))
 @click.option("--shapes", type=_split(*_SHAPES), default="narrow")
 @click.option("--compressions", type=_split(*_COMPRESSIONS), default="none,lz4")
 @click.option(
@@ -211,6 +255,7 @@ def main(
     full: bool,
     suites: tuple[str, ...],
     contenders: tuple[str, ...],
+    writers: tuple[str, ...],
     shapes: tuple[str, ...],
     compressions: tuple[str, ...],
     rows: int,
@@ -248,6 +293,7 @@ def main(
             console,
             status.update,
             contenders,
+            writers,
             shapes,
             compressions,
             rows,

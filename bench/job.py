@@ -11,6 +11,8 @@ from sabot_ray.kafka.config import KafkaConfig
 
 #: Limit of what a client fetches ahead, for all; larger queues are slower, they leave the cache.
 PREFETCH_BYTES = 64 << 20
+#: What all producers compress with.
+COMPRESSION = "lz4"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,24 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class WriteJob(Job):
+    """Write the records of a topic to another one.
+
+    Attributes:
+        target: Where to: an empty topic with as many partitions.
+    """
+
+    target: str = ""
+
+    def producer_settings(self) -> dict[str, str]:
+        """Return the settings of a bare librdkafka producer: those of sabot_ray's sink."""
+        return {
+            **self.config.librdkafka_settings("producer"),
+            "compression.type": COMPRESSION,
+        }
 
 
 @dataclass(frozen=True)
@@ -114,5 +134,48 @@ class Outcome:
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class WriteOutcome:
+    """What a contender that writes did, from the first record on until all were acknowledged.
+
+    Attributes:
+        rows: Records that it read, or had in memory.
+        wall_s: Wall time, in seconds.
+        cpu_s: User and system time of the driver and the readers.
+        driver_cpu_s: The driver's part of it; None of a contender that has no other process.
+        ray_cpu_s: Of Ray's own processes (raylet, GCS); not in the others.
+    """
+
+    rows: int
+    wall_s: float
+    cpu_s: float
+    driver_cpu_s: float | None = None
+    ray_cpu_s: float = 0.0
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows per second of wall time."""
+        return self.rows / self.wall_s
+
+    @property
+    def rows_per_cpu_s(self) -> float:
+        """Rows per CPU second."""
+        return self.rows / self.cpu_s
+
+    @property
+    def cores_busy(self) -> float:
+        """CPU seconds per second of wall time."""
+        return self.cpu_s / self.wall_s
+
+    def to_json(self) -> str:
+        """Return the outcome as JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WriteOutcome:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +20,11 @@ import numpy as np
 from bench import own_process
 from bench.cpu import CpuTime
 from bench.data import SHAPES
+from bench.gate import gated_readers
 from bench.local_ray import local_ray
 from bench.topic import Backlog
-from sabot_ray.kafka import librdkafka
-from sabot_ray.runtime import coordinator
-from sabot_ray.runtime.reader import Assignment, Failure, Reader, ReaderPlan
 from sabot_ray.stream import Stream
-from tests.servers import KafkaBroker, wait_until
+from tests.servers import KafkaBroker
 
 #: Longest time for one run, in seconds.
 _TIMEOUT_S = 120
@@ -64,22 +59,6 @@ class PartitionsRun:
     batches: int
 
 
-class GatedReader(Reader):
-    """A reader that says when it is there, and reads when all are."""
-
-    #: Where it says so.
-    gate: Path
-
-    def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
-        """See `Reader.open`."""
-        # Imports what reading needs.
-        if error := librdkafka.load_error():
-            raise RuntimeError(error)
-        (self.gate / str(os.getpid())).touch()
-        wait_until((self.gate / "open").exists, _TIMEOUT_S)
-        return super().open(plan, assignments)
-
-
 def measure(broker: KafkaBroker, backlogs: Sequence[Backlog], rounds: int) -> list[PartitionsRun]:
     """Read the backlogs in turn, round after round, in a process of its own.
 
@@ -94,35 +73,29 @@ def measure(broker: KafkaBroker, backlogs: Sequence[Backlog], rounds: int) -> li
 
 
 def _run(bootstrap_servers: str, backlog: Backlog, number: int, *, check: bool) -> PartitionsRun:
-    shape = SHAPES[backlog.shape]
-    with tempfile.TemporaryDirectory(prefix="bench-gate-") as directory:
-        gate = Path(directory)
-        # The coordinator makes actors of the class that it finds there.
-        gated = type("Reader", (GatedReader,), {"gate": gate})
-        coordinator.Reader = gated  # type: ignore[misc]
-        stream = Stream.from_kafka(
-            bootstrap_servers,
-            backlog.name,
-            backend="native",
-            schema=shape.schema,
-            start="earliest",
-            end="latest",
-        )
-        began = time.perf_counter()
-        with stream.start() as run:
-            readers = len(run._branches[0].coordinator._readers)
-            wait_until(lambda: len(list(gate.iterdir())) == readers, _TIMEOUT_S)
-            before, opened = CpuTime.now(), time.perf_counter()
-            (gate / "open").touch()
-            rows = batches = 0
-            ids = [] if check else None
-            for batch in run:
-                rows += batch.num_rows
-                batches += 1
-                if rows == backlog.rows:
-                    used, ended = CpuTime.now().since(before), time.perf_counter()
-                if ids is not None:
-                    ids.append(batch.column("id").to_numpy())
+    stream = Stream.from_kafka(
+        bootstrap_servers,
+        backlog.name,
+        backend="native",
+        schema=SHAPES[backlog.shape].schema,
+        start="earliest",
+        end="latest",
+    )
+    began = time.perf_counter()
+    with gated_readers() as gate, stream.start() as run:
+        readers = len(run._branches[0].coordinator._readers)
+        gate.wait_for(readers)
+        before, opened = CpuTime.now(), time.perf_counter()
+        gate.open()
+        rows = batches = 0
+        ids = [] if check else None
+        for batch in run:
+            rows += batch.num_rows
+            batches += 1
+            if rows == backlog.rows:
+                used, ended = CpuTime.now().since(before), time.perf_counter()
+            if ids is not None:
+                ids.append(batch.column("id").to_numpy())
     if rows != backlog.rows:
         raise RuntimeError(f"{backlog}: {rows} rows came")
     if ids is not None:

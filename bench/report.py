@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.driver_cost import DriverCost
-from bench.job import Outcome
+from bench.job import Outcome, WriteOutcome
 from bench.latency import BARE, Latency
 from bench.memory import ReaderMemory
 from bench.partitions import PartitionsRun
 from bench.throughput import Round
+from bench.writing import WriteRound
+
+RoundT = TypeVar("RoundT", bound=Round[Any])
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ BARS = (
     Bar("sabot_ray", "ray", "CPU", 8, 12),
     Bar("aiokafka", "ray", "CPU", 1.5, 2),
 )
+#: The same, of those that write. Exactly-once has no aim of its own.
+WRITING_BARS = (
+    Bar("to_kafka", "ray", "CPU", 8, 12),
+    Bar("to_kafka", "raw", "wall", 0.6, 0.8),
+    Bar("to_kafka", "raw_copy", "wall", 0.6, 0.8),
+    Bar("sink", "raw", "wall", 0.6, 0.8),
+    Bar("sink", "raw", "CPU", 0.6, 0.8),
+    Bar("exactly_once", "to_kafka", "wall", 0.75, 0.75),
+)
 
 #: Longest time to the first batch on the driver, in seconds: bar and aim.
 FIRST_BATCH_S = (0.1, 0.03)
@@ -98,8 +110,22 @@ LATENCY_OVER_BARE_MS = {"p50": 2.0, "p99": 4.0}
 LATENCY_AIM_P99_MS = 5.0
 #: CPU for each record, over that with one partition: bar and aim.
 PARTITIONS_CPU = (1.1, 1.05)
+#: Rows per CPU second of the fused chain, over those with the fewest partitions.
+FUSED_RATE = 0.85
+#: The driver's part of its CPU time.
+FUSED_DRIVER_PERCENT = 5.0
 
-_RATES: dict[str, Callable[[Outcome], float]] = {
+
+class _Rates(Protocol):
+    """What `Outcome` and `WriteOutcome` share."""
+
+    @property
+    def rows_per_s(self) -> float: ...
+    @property
+    def rows_per_cpu_s(self) -> float: ...
+
+
+_RATES: dict[str, Callable[[_Rates], float]] = {
     "wall": lambda outcome: outcome.rows_per_s,
     "CPU": lambda outcome: outcome.rows_per_cpu_s,
 }
@@ -120,7 +146,7 @@ class ResultFile:
             file.write(json.dumps({"kind": kind, **values}) + "\n")
 
 
-def ratio(rounds: Iterable[Round], contender: str, against: str, measure: str) -> float:
+def ratio(rounds: Iterable[Round[Any]], contender: str, against: str, measure: str) -> float:
     """Return the median of the rounds' ratios: neighbours in time are compared, whatever drifts."""
     rate = _RATES[measure]
     rates: dict[int, dict[str, float]] = {}
@@ -129,11 +155,11 @@ def ratio(rounds: Iterable[Round], contender: str, against: str, measure: str) -
     return median(found[contender] / found[against] for found in rates.values())
 
 
-def judge_throughput(rounds: Sequence[Round]) -> Iterator[Verdict]:
+def judge_contenders(rounds: Sequence[Round[Any]], bars: Iterable[Bar]) -> Iterator[Verdict]:
     """Hold the contenders of each backlog against each other."""
     for case, part in _by_backlog(rounds):
         present = {one.contender for one in part}
-        for bar in BARS:
+        for bar in bars:
             if {bar.contender, bar.against} <= present:
                 found = ratio(part, bar.contender, bar.against, bar.measure)
                 what = f"{bar.contender} / {bar.against}, {bar.measure}"
@@ -169,6 +195,27 @@ def judge_partitions(runs: Sequence[PartitionsRun]) -> Iterator[Verdict]:
         yield Verdict(what, f"{count} partitions", found, bar, aim, at_least=False)
 
 
+def judge_fused(rounds: Sequence[WriteRound]) -> Iterator[Verdict]:
+    """Hold the fused chain with many partitions against that with the fewest."""
+    rates: dict[int, dict[int, float]] = {}
+    for one in rounds:
+        rates.setdefault(one.number, {})[one.partitions] = one.outcome.rows_per_cpu_s
+    fewest, *others = sorted({one.partitions for one in rounds})
+    for count in others:
+        found = median(rate[count] / rate[fewest] for rate in rates.values())
+        what = f"fused, rate per CPU / {fewest} partition"
+        yield Verdict(what, f"{count} partitions", found, FUSED_RATE, FUSED_RATE)
+    for count in (fewest, *others):
+        mine = [one.outcome for one in rounds if one.partitions == count]
+        found = median(_driver_percent(outcome) for outcome in mine)
+        bar = FUSED_DRIVER_PERCENT
+        yield Verdict("fused, driver's CPU", f"{count} partitions", found, bar, bar, "%", False)
+
+
+def _driver_percent(outcome: WriteOutcome) -> float:
+    return 100 * (outcome.driver_cpu_s or 0.0) / outcome.cpu_s
+
+
 def judge_memory(figures: Sequence[ReaderMemory]) -> Iterator[Verdict]:
     """Hold what readers held against what they may hold."""
     for figure in figures:
@@ -177,7 +224,7 @@ def judge_memory(figures: Sequence[ReaderMemory]) -> Iterator[Verdict]:
         yield Verdict("reader's memory over idle", case, found, limit, limit, "MB", False)
 
 
-def _by_backlog(rounds: Sequence[Round]) -> Iterator[tuple[str, list[Round]]]:
+def _by_backlog(rounds: Sequence[RoundT]) -> Iterator[tuple[str, list[RoundT]]]:
     for shape, compression in dict.fromkeys((one.shape, one.compression) for one in rounds):
         part = [one for one in rounds if (one.shape, one.compression) == (shape, compression)]
         yield f"{shape}, {compression}", part
@@ -199,7 +246,7 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
     return table
 
 
-def show_throughput(console: Console, rounds: Sequence[Round]) -> None:
+def show_throughput(console: Console, rounds: Sequence[Round[Outcome]]) -> None:
     """Print a table of the contenders for each backlog."""
     columns = ("rows", "M/s", "M/CPU s", "cores", "broker CPU s", "first s", "rows/batch")
     for case, part in _by_backlog(rounds):
@@ -216,6 +263,28 @@ def show_throughput(console: Console, rounds: Sequence[Round]) -> None:
                 f"{median(one.broker_cpu_s for one in mine):.2f}",
                 f"{median(o.first_batch_s for o in outcomes):.3f}",
                 f"{median(o.rows / o.batches for o in outcomes):,.0f}",
+            )
+        console.print(table)
+
+
+def show_writing(console: Console, rounds: Sequence[WriteRound]) -> None:
+    """Print a table of the contenders that write, for each backlog and number of partitions."""
+    columns = ("partitions", "rows", "M/s", "us CPU/record", "cores", "driver %", "broker CPU s")
+    for case, part in _by_backlog(rounds):
+        table = _table(f"writing {case}: median of {part[-1].number}", "contender", *columns)
+        for name, partitions in dict.fromkeys((one.contender, one.partitions) for one in part):
+            mine = [one for one in part if (one.contender, one.partitions) == (name, partitions)]
+            outcomes = [one.outcome for one in mine]
+            is_alone = outcomes[0].driver_cpu_s is None
+            table.add_row(
+                name,
+                str(partitions),
+                f"{outcomes[0].rows:,}",
+                f"{median(o.rows_per_s for o in outcomes) / 1e6:.3f}",
+                f"{1e6 / median(o.rows_per_cpu_s for o in outcomes):.3f}",
+                f"{median(o.cores_busy for o in outcomes):.2f}",
+                "" if is_alone else f"{median(map(_driver_percent, outcomes)):.1f}",
+                f"{median(one.broker_cpu_s for one in mine):.2f}",
             )
         console.print(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from bench import own_process, raw
 from bench.cpu import process_cpu_s
@@ -30,11 +31,14 @@ SLOW = frozenset({"aiokafka", "confluent", "ray", "ray_dataset"})
 EXTRA = frozenset({"native_threads"})
 
 #: Longest time for one contender in one round, in seconds.
-_TIMEOUT_S = 900
+TIMEOUT_S = 900
+
+ContenderT = TypeVar("ContenderT")
+OutcomeT = TypeVar("OutcomeT")
 
 
 @dataclass(frozen=True)
-class Round:
+class Round(Generic[OutcomeT]):
     """What one contender did in one round.
 
     Attributes:
@@ -50,7 +54,7 @@ class Round:
     shape: str
     compression: str
     number: int
-    outcome: Outcome
+    outcome: OutcomeT
     broker_cpu_s: float
 
 
@@ -62,7 +66,7 @@ def run_contender(contender: str, job: Job) -> Outcome:
     """
     module = CONTENDERS[contender]
     command = raw.command(job) if module is None else own_process.module("bench.contender", module)
-    lines = own_process.run(f"contender '{contender}'", command, job.to_json(), _TIMEOUT_S)
+    lines = own_process.run(f"contender '{contender}'", command, job.to_json(), TIMEOUT_S)
     return Outcome.from_json(lines[-1])
 
 
@@ -90,7 +94,7 @@ def compete(
     rounds: int,
     batch_rows: int,
     say: Callable[[str], None],
-) -> Iterator[Round]:
+) -> Iterator[Round[Outcome]]:
     """Let the contenders read a backlog, in turn, round after round.
 
     The first round checks what they read, warms the page cache, and is not timed.
@@ -114,11 +118,40 @@ def compete(
         say(f"{what}: checking {contender}")
         outcome = run_contender(contender, replace(jobs[contender], check=True))
         check(contender, outcome, read[contender])
+    turns = in_turn(
+        broker,
+        contenders,
+        rounds,
+        lambda contender, _: run_contender(contender, jobs[contender]),
+        lambda text: say(f"{what}: {text}"),
+    )
+    for number, contender, outcome, used in turns:
+        yield Round(contender, long.shape, long.compression, number, outcome, used)
+
+
+def in_turn(
+    broker: KafkaBroker,
+    contenders: Sequence[ContenderT],
+    rounds: int,
+    run: Callable[[ContenderT, int], OutcomeT],
+    say: Callable[[str], None],
+) -> Iterator[tuple[int, ContenderT, OutcomeT, float]]:
+    """Run contenders in turn, round after round.
+
+    Args:
+        broker: Whose CPU time is looked at.
+        contenders: Who takes part.
+        rounds: How many rounds there are.
+        run: Runs a contender, in the round with this number, from 1.
+        say: Is told what happens.
+
+    Yields:
+        The round; the contender; what it did; and the broker's CPU seconds meanwhile.
+    """
     for number in range(1, rounds + 1):
         for contender in contenders:
-            say(f"{what}: round {number} of {rounds}, {contender}")
+            say(f"round {number} of {rounds}, {contender}")
             assert broker.pid is not None
             before = process_cpu_s(broker.pid)
-            outcome = run_contender(contender, jobs[contender])
-            used = process_cpu_s(broker.pid) - before
-            yield Round(contender, long.shape, long.compression, number, outcome, used)
+            outcome = run(contender, number)
+            yield number, contender, outcome, process_cpu_s(broker.pid) - before

@@ -16,20 +16,24 @@ from bench.local_ray import local_ray
 MEASURE_FROM_OPENING = True
 
 
+def read(job: Job) -> ray.data.Dataset:
+    """Read the job's records into typed columns."""
+    return ray.data.read_kafka(
+        job.topic,
+        bootstrap_servers=job.bootstrap_servers,
+        start_offset=0,
+        end_offset=job.rows,
+        consumer_config=job.librdkafka_settings(),
+    ).map_batches(
+        decode,
+        fn_kwargs={"schema": job.records.schema},
+        batch_format="pyarrow",
+        batch_size=job.batch_rows,
+    )
+
+
 @contextmanager
 def contend(job: Job) -> Iterator[Iterator[pa.Table]]:
     """Decode with `map_batches` and iterate on the driver."""
     with local_ray():
-        dataset = ray.data.read_kafka(
-            job.topic,
-            bootstrap_servers=job.bootstrap_servers,
-            start_offset=0,
-            end_offset=job.rows,
-            consumer_config=job.librdkafka_settings(),
-        ).map_batches(
-            decode,
-            fn_kwargs={"schema": job.records.schema},
-            batch_format="pyarrow",
-            batch_size=job.batch_rows,
-        )
-        yield iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        yield iter(read(job).iter_batches(batch_size=None, batch_format="pyarrow"))

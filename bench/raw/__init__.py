@@ -1,4 +1,4 @@
-"""The raw contender: librdkafka's loop over one partition queue in C++, counting rows and bytes."""
+"""The raw contenders, in C++: librdkafka's loops over one partition queue and of a producer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import functools
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from bench.job import Job
+from bench.job import Job, WriteJob
 
 _HERE = Path(__file__).parent
 _BUILD = _HERE.parent.parent / "build" / "bench-raw"
@@ -16,7 +18,7 @@ _BUILD = _HERE.parent.parent / "build" / "bench-raw"
 
 @functools.cache
 def build() -> Path:
-    """Build the program where it is not up to date, and return its path.
+    """Build the programs where they are not up to date, and return their folder.
 
     Raises:
         RuntimeError: The compiler refused; the message holds what it printed.
@@ -28,7 +30,7 @@ def build() -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return _BUILD / "raw"
+    return _BUILD
 
 
 def librdkafka() -> Path:
@@ -42,6 +44,36 @@ def librdkafka() -> Path:
 
 
 def command(job: Job) -> list[str]:
-    """Return the command that does a job."""
-    settings = [f"{name}={value}" for name, value in job.librdkafka_settings().items()]
-    return [str(build()), str(librdkafka()), job.topic, str(job.rows), *settings]
+    """Return the command that reads what a job asks for."""
+    return [
+        str(build() / "raw"),
+        str(librdkafka()),
+        job.topic,
+        str(job.rows),
+        *_arguments(job.librdkafka_settings()),
+    ]
+
+
+def writer_command(job: WriteJob, values: Literal["memory", "copy"]) -> list[str]:
+    """Return the command that writes what a job asks for.
+
+    Args:
+        job: The job.
+        values: ``"memory"``: they are all there before the clock starts; ``"copy"``: they are read
+            meanwhile.
+    """
+    return [
+        str(build() / "raw_writer"),
+        str(librdkafka()),
+        job.topic,
+        job.target,
+        str(job.rows),
+        values,
+        *_arguments(job.librdkafka_settings()),
+        "--",
+        *_arguments(job.producer_settings()),
+    ]
+
+
+def _arguments(settings: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in settings.items()]

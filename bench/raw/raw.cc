@@ -3,79 +3,42 @@
 //   raw LIBRDKAFKA TOPIC ROWS NAME=VALUE...
 //
 // Prints a bench.job.Outcome as JSON.
-#include <time.h>
+#include "raw.h"
 
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string>
 
-#include "kafka/consumer.h"
-#include "kafka/librdkafka_api.h"
-
-namespace {
-
-double Now(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-struct Clocks {
-  double wall = Now(CLOCK_MONOTONIC);
-  double cpu = Now(CLOCK_PROCESS_CPUTIME_ID);
-};
-
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "raw: %s\n", message.c_str());
-  return 1;
-}
-
-}  // namespace
-
 int main(int argc, char** argv) {
+  using raw::Clocks;
+  using raw::Fail;
   if (argc < 4) return Fail("expected LIBRDKAFKA TOPIC ROWS NAME=VALUE...");
-  const std::string topic = argv[2];
   const int64_t wanted = std::atoll(argv[3]);
-  sabot::Consumer::Settings settings;
-  for (int i = 4; i < argc; ++i) {
-    const std::string setting = argv[i];
-    const size_t split = setting.find('=');
-    if (split == std::string::npos) return Fail("'" + setting + "' is not NAME=VALUE");
-    settings[setting.substr(0, split)] = setting.substr(split + 1);
-  }
-  auto api = sabot::LibrdkafkaApi::Load(argv[1]);
+  const auto settings = raw::ParseSettings(std::span(argv + 4, argv + argc));
+  if (!settings.ok()) return Fail(settings.status().message());
+  const auto api = sabot::LibrdkafkaApi::Load(argv[1]);
   if (!api.ok()) return Fail(api.status().message());
 
   const Clocks opened;
-  auto consumer = sabot::Consumer::Make(api.value(), settings);
-  if (!consumer.ok()) return Fail(consumer.status().message());
-  auto queue = consumer.value()->OpenQueue(topic, 0);
-  if (!queue.ok()) return Fail(queue.status().message());
-  const sabot::Status assigned = consumer.value()->Assign(topic, 0, 0, -1);
-  if (!assigned.ok()) return Fail(assigned.message());
+  const auto reader = raw::Reader::Open(api.value(), settings.value(), argv[2]);
+  if (!reader.ok()) return Fail(reader.status().message());
 
-  const sabot::LibrdkafkaApi& kafka = *api.value();
   std::array<rd_kafka_message_t*, 10'000> messages;
   int64_t rows = 0, bytes = 0, batches = 0, first_rows = 0;
   Clocks first;
   while (rows < wanted) {
-    // The call waits for as many records as it is asked for, so wait for one, then take what is
-    // there.
-    const bool waiting = batches == 0;
-    ptrdiff_t count = kafka.rd_kafka_consume_batch_queue(
-        queue.value().get(), waiting ? 1000 : 0, messages.data(), waiting ? 1 : messages.size());
-    if (count == 0) {
-      count = kafka.rd_kafka_consume_batch_queue(queue.value().get(), 1000, messages.data(), 1);
-    }
+    const size_t most = batches == 0 ? 1 : messages.size();
+    const size_t count = reader.value()->Take(std::span(messages).first(most));
     int64_t records = 0;
-    for (ptrdiff_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; ++i) {
       if (messages[i]->err == 0) {
         ++records;
         bytes += static_cast<int64_t>(messages[i]->len);
       }
-      kafka.rd_kafka_message_destroy(messages[i]);
+      api.value()->rd_kafka_message_destroy(messages[i]);
     }
     if (records > 0 && batches++ == 0) {
       first = Clocks();

@@ -13,13 +13,15 @@ import pytest
 from bench import chart, report
 from bench.cpu import CpuTime, descendants, process_cpu_s
 from bench.data import SHAPES, Digest, encode
-from bench.job import Job, Outcome
+from bench.job import Job, Outcome, WriteJob, WriteOutcome
 from bench.latency import BARE, Latency
 from bench.memory import Memory, ReaderMemory
 from bench.partitions import PartitionsRun
-from bench.report import Verdict, ratio
+from bench.report import Bar, Verdict, ratio
 from bench.throughput import Round, check
 from bench.topic import Backlog
+from bench.writing import WriteRound
+from sabot_ray.codecs.json import JsonCodec
 from tests.servers import wait_until
 
 
@@ -37,6 +39,15 @@ def test_rows_have_the_fields_and_types_of_the_schema(shape):
     assert {tuple(row) for row in rows} == {tuple(shape.schema.names)}
     batch = pa.RecordBatch.from_pylist(rows, schema=shape.schema)
     assert batch.to_pylist() == rows
+
+
+@pytest.mark.parametrize("shape", ["narrow", "nested"])
+def test_values_are_the_bytes_that_sabot_ray_writes(shape):
+    # Or the raw producer, which writes these, would write others than the sinks.
+    schema = SHAPES[shape].schema
+    rows = list(SHAPES[shape].rows(200, 1))
+    encoded = JsonCodec(schema).encoder().encode(pa.RecordBatch.from_pylist(rows, schema=schema))
+    assert encoded.values.to_pylist() == list(map(encode, rows))
 
 
 def digest_of(*parts: pa.RecordBatch) -> dict[str, int | str]:
@@ -66,6 +77,26 @@ def test_digest_with_another_schema_raises():
 def test_job_survives_its_journey():
     job = Job("localhost:9092", "topic", "wide", None, 50_000, check=True)
     assert Job.from_json(job.to_json()) == job
+
+
+def test_job_of_writing_survives_its_journey():
+    job = WriteJob("localhost:9092", "topic", "narrow", 10, 50_000, target="to")
+    assert WriteJob.from_json(job.to_json()) == job
+
+
+def test_bare_producers_have_the_settings_of_the_sink():
+    job = WriteJob("localhost:9092", "topic", "narrow", 10, 50_000, target="to")
+    settings = job.producer_settings()
+    assert settings["bootstrap.servers"] == "localhost:9092"
+    assert (
+        settings.items()
+        >= {
+            "acks": "all",
+            "enable.idempotence": "true",
+            "compression.type": "lz4",
+            "linger.ms": "5",
+        }.items()
+    )
 
 
 def outcome(rows: int = 100, steady_s: float = 1.0, cpu_s: float = 1.0) -> Outcome:
@@ -167,6 +198,38 @@ def test_partitions_are_judged_by_the_cpu_time_of_the_same_round():
     assert (verdict.case, verdict.found) == ("64 partitions", pytest.approx(1.06))
     assert verdict.is_reached
     assert not verdict.is_aimed
+
+
+def write_round(contender: str, number: int, cpu_s: float, **more: int) -> WriteRound:
+    found = WriteOutcome(1000, wall_s=2 * cpu_s, cpu_s=cpu_s, driver_cpu_s=cpu_s / 20)
+    return WriteRound(contender, "narrow", "lz4", number, found, 0.0, **more)
+
+
+def test_contenders_that_write_are_judged_by_the_bars_of_those_present():
+    rounds = [
+        write_round(name, number, cpu_s)
+        for number, slowness in enumerate((1.0, 10.0, 1.0), 1)
+        for name, cpu_s in (("sink", slowness), ("raw", 0.7 * slowness))
+    ]
+    bars = [Bar("sink", "raw", "wall", 0.6, 0.8), Bar("sink", "ray", "CPU", 8, 12)]
+    [verdict] = report.judge_contenders(rounds, bars)
+    assert (verdict.what, verdict.case) == ("sink / raw, wall", "narrow, lz4")
+    assert verdict.found == pytest.approx(0.7)
+    assert verdict.is_reached
+    assert not verdict.is_aimed
+
+
+def test_fused_chain_is_judged_by_its_rate_per_cpu_and_by_the_drivers_part():
+    rounds = [
+        write_round("fused", number, cpu_s, partitions=partitions)
+        for number, cpu in enumerate([(1.0, 1.1), (10.0, 12.5), (1.0, 1.4)], 1)
+        for partitions, cpu_s in zip((1, 16), cpu, strict=True)
+    ]
+    rate, *drivers = report.judge_fused(rounds)
+    assert (rate.case, rate.found) == ("16 partitions", pytest.approx(0.8))
+    assert not rate.is_reached
+    assert [verdict.case for verdict in drivers] == ["1 partitions", "16 partitions"]
+    assert [verdict.found for verdict in drivers] == [pytest.approx(5.0)] * 2
 
 
 def test_latency_is_judged_over_the_bare_consumer_of_the_same_round():

@@ -1,0 +1,1 @@
+"""Contenders that write: a module each, with ``prepare(job)``; see `bench.writer`."""
