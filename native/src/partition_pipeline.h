@@ -45,9 +45,9 @@ struct PartitionOptions {
 
 // Reads [start_offset, end_offset) in offset order, decoding as it goes.
 //
-// `Poll`, `TakeRejected` and `Seek` belong to one thread at a time; `Close`, `Stats`, `position` and
-// `leader_epoch` may be called from any. The pipeline owns its queue and what it took from it, and
-// shares the consumer.
+// `Poll`, `TakeRejected` and `Seek` belong to one thread at a time; `Close`, `Stats`, `position`
+// and `leader_epoch` may be called from any. The pipeline owns its queue and what it took from it,
+// and shares the consumer.
 class PartitionPipeline {
  public:
   // Begins to fetch. Without `threads` the polling thread decodes alone.
