@@ -1,14 +1,17 @@
-"""Logs with holes that are no loss: aborted transactions, and markers of several leader epochs."""
+"""Logs that are truncated under a stream, and logs with holes that are none of its business."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 import confluent_kafka
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from sabot_ray import Stream
+from sabot_ray import DataLoss, Stream
 from sabot_ray.kafka.source import Backend
+from sabot_ray.testing import produce
 from tests.servers import KafkaCluster, wait_until
 
 NUMBERS = {"n": "int64"}
@@ -18,6 +21,94 @@ RECORDS = 1_000_000
 
 def unique_topic() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+class Truncation:
+    """A topic with a leader and a follower, whose log loses what the follower never had.
+
+    It holds the numbers 0 to 99 on both, 100 to 149 on the leader alone; then the leader dies and
+    the follower takes over, with the numbers 1100 and more from offset 100 on.
+    """
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self.cluster = cluster
+        self.topic = unique_topic()
+        # The third node keeps the quorum, and the group's offsets.
+        self.leader, self.follower = cluster.brokers[1], cluster.brokers[2]
+        new = NewTopic(
+            self.topic,
+            1,
+            replica_assignment=[[1, 2]],
+            config={"unclean.leader.election.enable": "true", "min.insync.replicas": "1"},
+        )
+        cluster.admin.create_topics([new], operation_timeout=20)[self.topic].result(20)
+        self.write(range(100))
+        wait_until(lambda: self._in_sync() == {1, 2}, 20.0)
+        self.follower.kill()
+        wait_until(lambda: self._in_sync() == {1}, 30.0)
+        self.write(range(100, 150))
+
+    def happen(self, records: int) -> None:
+        """Let the follower lead, and write to it."""
+        self.leader.kill()
+        self.follower.start(wait=False)
+        wait_until(lambda: self._leader() == 2, 60.0)
+        self.write(range(1100, 1100 + records))
+
+    def write(self, numbers: range) -> None:
+        values = ({"n": n} for n in numbers)
+        produce(self.cluster.bootstrap_servers, self.topic, values, timeout_s=60.0)
+
+    def _partition(self) -> confluent_kafka.admin.PartitionMetadata:
+        try:
+            found = self.cluster.admin.list_topics(self.topic, timeout=5)
+            return found.topics[self.topic].partitions[0]
+        except (confluent_kafka.KafkaException, KeyError) as error:
+            raise AssertionError(str(error)) from None
+
+    def _in_sync(self) -> set[int]:
+        return set(self._partition().isrs)
+
+    def _leader(self) -> int:
+        return self._partition().leader
+
+
+@pytest.fixture
+def truncation(cluster: KafkaCluster) -> Iterator[Truncation]:
+    """A truncation that is about to happen."""
+    truncation = Truncation(cluster)
+    yield truncation
+    # With two replicas the cluster would not count as being in step.
+    cluster.start()
+    cluster.delete_topic(truncation.topic)
+
+
+def rows_of(batches: Iterator[object], count: int) -> list[int]:
+    rows: list[int] = []
+    while len(rows) < count:
+        rows += next(batches)["n"].to_pylist()  # type: ignore[index]
+    return rows
+
+
+@pytest.mark.timeout(300)
+def test_log_truncated_between_runs_is_noticed_although_it_has_grown_beyond_the_cursor(
+    cluster: KafkaCluster, truncation: Truncation, ray_session: None
+) -> None:
+    topic = truncation.topic
+    stream = Stream.from_kafka(
+        cluster.bootstrap_servers, topic, topic, backend="native", schema=NUMBERS
+    )
+    with stream.start() as run:
+        assert rows_of(iter(run), 150) == list(range(150))
+        run.commit()
+    truncation.happen(records=200)
+    with (
+        stream.start() as run,
+        pytest.raises(DataLoss, match="the log was truncated to 100") as caught,
+    ):
+        next(iter(run))
+    loss = caught.value
+    assert (loss.wanted_offset, loss.available_offset, loss.lost_offsets) == (150, 100, 50)
 
 
 def assert_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
