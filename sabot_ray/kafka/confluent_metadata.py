@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,9 @@ _NO_MORE = (
     confluent_kafka.KafkaError._AUTO_OFFSET_RESET,
 )
 
+#: How much later than its own time-out a request may be answered before it counts as lost, in
+#: seconds.
+_ANSWER_GRACE_S = 1.0
 #: What brokers before Kafka 2.8 say: they know no topic ids.
 _NO_TOPIC_ID = str(confluent_kafka.Uuid(0, 0))
 #: How the ids of librdkafka's mock clusters begin.
@@ -266,22 +270,36 @@ class ConfluentClusterClient:
             return {}
         if self._describing is None:
             self._describing = self._admin()
+        deadline = time.monotonic() + timeout_s + _ANSWER_GRACE_S
         asked = self._describing.describe_topics(
             confluent_kafka.TopicCollection(wanted), request_timeout=timeout_s
         )
         ids = {}
         for topic, answer in asked.items():
+            what = f"topic '{topic}': its id"
             try:
-                topic_id = answer.result().topic_id
+                topic_id = answer.result(max(deadline - time.monotonic(), 0.0)).topic_id
             except KafkaException as error:
-                failure = self._unavailable(f"topic '{topic}': its id", error.args[0])
+                failure = self._unavailable(what, error.args[0])
                 if not isinstance(failure, UnknownTopicOrPartition):
                     raise failure from None
+            except TimeoutError:
+                self._give_up_describing()
+                timed_out = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)
+                raise self._unavailable(what, timed_out) from None
             else:
                 ids[topic] = str(topic_id)
         if _NO_TOPIC_ID in ids.values():
             say_unchecked("brokers before Kafka 2.8 know no topic ids")
         return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_TOPIC_ID}
+
+    def _give_up_describing(self) -> None:
+        """Free the client that lost a request, as librdkafka does where its brokers go away.
+
+        In a thread of its own, which has the last reference: it may take as long as the answer.
+        """
+        lost, self._describing = [self._describing], None
+        threading.Thread(target=lost.clear, name="sabot_ray-lost", daemon=True).start()
 
     def _is_mock(self, topic: str, timeout_s: float) -> bool:
         """Whether this is librdkafka's mock cluster, where describing a topic takes for ever."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 
 import confluent_kafka
 import confluent_kafka.admin
 import pytest
 
 from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartition
+from sabot_ray.kafka import confluent_metadata
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
@@ -154,6 +156,24 @@ def test_nobody_there_is_an_error_of_topic_ids_in_the_time_that_is_given():
         client.topic_ids(["t"], timeout_s=0.5)
     assert raised.value.retriable
     assert time.monotonic() - began < 5
+    client.close()
+
+
+def test_request_for_topic_ids_that_is_never_answered_is_given_up(broker, topic, monkeypatch):
+    class LosesRequests:
+        def describe_topics(self, topics, *, request_timeout):
+            return {topic: Future()}
+
+    monkeypatch.setattr(confluent_metadata, "_ANSWER_GRACE_S", 0.1)
+    client = ConfluentClusterClient(KafkaConfig(broker.bootstrap_servers))
+    client._describing = LosesRequests()
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as raised:
+        client.topic_ids([topic], timeout_s=0.5)
+    assert raised.value.retriable
+    assert time.monotonic() - began < 5
+    # By another client.
+    assert client.topic_ids([topic]).keys() == {topic}
     client.close()
 
 
