@@ -185,6 +185,8 @@ class _ReaderHandle:
         # Whose next record it processes in its next call, and nothing else. There is one call at a
         # time then: the last answers of a process that ends may be lost.
         self.announced: TopicPartition | None = None
+        # Where the last process ended while it processed one record alone.
+        self.struck: dict[TopicPartition, int] = {}
         # The offset from which on the next record is passed over.
         self.quarantined: dict[TopicPartition, int] = {}
         # A field that it cannot go on without: it waits for another plan.
@@ -708,10 +710,14 @@ class Coordinator:
     def _look_for_the_record(self, reader: _ReaderHandle, reason: str) -> None:
         """Let the next reader go with care through what the dead one may have been reading.
 
-        First in small batches, then, should it die within these, record by record.
+        First in small batches, then, should it die within these, record by record. Once alone is
+        no proof: somebody may kill readers.
         """
-        if reader.announced is not None:
-            self._quarantine(reader, reader.announced, reason)
+        if (announced := reader.announced) is not None:
+            offset = self.progress[announced].routed_offset
+            if reader.struck.get(announced) == offset:
+                self._quarantine(reader, announced, reason)
+            reader.struck[announced] = offset
             return
         for partition, progress in reader.partitions.items():
             if progress.is_routed:
@@ -736,12 +742,13 @@ class Coordinator:
         if not self._policy.passes_over:
             self.failed = partition
             raise ReaderFailed(
-                f"{where}: the record there ended the process that read it, the last time alone: "
-                f"{reason}; error_handling_policy='skip' or 'dead_letter' passes over such records"
+                f"{where}: the record there ended the process that read it, twice while it was "
+                f"processed alone: {reason}; error_handling_policy='skip' or 'dead_letter' passes "
+                "over such records"
             )
         logger.warning(
-            "%s: the record there is passed over, because it ended the process that read it, the "
-            "last time alone: %s",
+            "%s: the record there is passed over, because it ended the process that read it, twice "
+            "while it was processed alone: %s",
             where,
             reason,
         )

@@ -128,7 +128,9 @@ class DeadLetter(NamedTuple):
     def of_death(cls, partition: TopicPartition, offset: int) -> DeadLetter:
         """Describe a record that ends the process that reads it."""
         reader = "sabot_ray.runtime.reader.Reader"
-        message = f"{_place(partition, offset)}: it ended the process that read it, three times"
+        message = (
+            f"{_place(partition, offset)}: it ended the process that read it, twice while alone"
+        )
         return cls(offset, "TASK_PUT", reader, "sabot_ray.errors.ReaderFailed", message)
 
 

@@ -207,6 +207,9 @@ class TransactionalReader(WritingReader):
         for entry in entries:
             by_slot.setdefault(self._slot(entry.info.partition), []).append(entry)
         errors = {slot: self._settle(slot, by_slot[slot]) for slot in by_slot}
+        for sink in self._all_sinks():
+            # Interceptors hear of what is written before it is committed.
+            sink.tend()
         # librdkafka may never return from here (its issue 5456): the driver looks at the time.
         self._enter("commit")
         with _pool(by_slot) as pool:
@@ -214,9 +217,6 @@ class TransactionalReader(WritingReader):
                 slot: pool.submit(self._end_transaction, slot, by_slot[slot], errors[slot])
                 for slot in by_slot
             }
-        for sink in self._sinks.values():
-            # Interceptors hear of what was written before the driver does.
-            sink.tend()
         infos: list[BatchInfo] = []
         for slot, ended in ending.items():
             error = ended.result()

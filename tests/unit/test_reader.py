@@ -447,7 +447,8 @@ def test_records_that_may_end_the_process_are_announced_and_go_one_by_one(
     spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
     careful = Reader()
     assignments = [
-        Assignment(TopicPartition("t", number), 0, None, Caution(1, 3)) for number in range(2)
+        Assignment(TopicPartition("t", number), 0, None, caution=Caution(1, 3))
+        for number in range(2)
     ]
     careful.open(ReaderPlan("native", spec, (), 40, shares_readers=True), assignments)
 
@@ -470,7 +471,7 @@ def test_caution_in_batches_is_over_after_its_records(monkeypatch: pytest.Monkey
     monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
     careful = Reader()
-    assignment = Assignment(TopicPartition("t", 0), 0, None, Caution(5, 12))
+    assignment = Assignment(TopicPartition("t", 0), 0, None, caution=Caution(5, 12))
     careful.open(ReaderPlan("native", spec, (), 40), [assignment])
     rows = [pickle.loads(careful.next_batch()[1])[0].rows for _ in range(5)]
     assert rows == [5, 5, 5, 40, 40]
