@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,8 @@ def crash_at(*deadly: int) -> Operation:
     def crash(batch: pa.RecordBatch) -> pa.RecordBatch:
         if not set(deadly).isdisjoint(batch["n"].to_pylist()):
             os.kill(os.getpid(), signal.SIGSEGV)
+            # Ray prints where it was before the process ends, and this thread would go on.
+            time.sleep(60)
         return batch
 
     return crash
