@@ -171,10 +171,8 @@ TEST(LeaderEpochIsThatOfTheRecordBeforeThePosition) {
     return static_cast<int32_t>(record->offset);
   };
   Fixture fixture(10, 1, api);
-  PartitionOptions options = Range(2, -1);
-  options.leader_epoch = 7;
-  const auto pipeline = fixture.Open(options);
-  EXPECT_EQ(pipeline->leader_epoch(), 7);
+  const auto pipeline = fixture.Open(Range(2, -1));
+  EXPECT_EQ(pipeline->leader_epoch(), -1);
   EXPECT_EQ(Read(pipeline.get(), 3), Numbers(2, 5));
   EXPECT_EQ(pipeline->leader_epoch(), 4);
   // The log's end comes behind the last record, and is no other place.
@@ -185,6 +183,19 @@ TEST(LeaderEpochIsThatOfTheRecordBeforeThePosition) {
   EXPECT_EQ(pipeline->leader_epoch(), -1);
   EXPECT_EQ(Read(pipeline.get(), 1), Numbers(3, 4));
   EXPECT_EQ(pipeline->leader_epoch(), 3);
+}
+
+TEST(StartWithAnEpochThatTheLogLacksIsATruncation) {
+  Fixture fixture(10);
+  PartitionOptions options = Range(2, -1);
+  options.leader_epoch = 7;
+  const auto pipeline = fixture.Open(options);
+  EXPECT_EQ(pipeline->leader_epoch(), 7);
+  const std::string error = Poll(pipeline.get());
+  EXPECT_EQ(error.substr(0, 4), "-140");
+  // The driver looks for these words.
+  EXPECT(error.find("broker end offset is -1 (offset leader epoch") != std::string::npos);
+  EXPECT_EQ(pipeline->position(), 2);
 }
 
 TEST(PollStopsAtTheByteLimit) {

@@ -73,6 +73,26 @@ def test_poll_bounded_range_gives_its_rows_with_the_schemas_metadata(kafka: Embe
     source.close()
 
 
+def test_start_with_the_epoch_of_what_was_read_goes_on_and_with_an_unknown_one_does_not(
+    kafka: EmbeddedKafka,
+) -> None:
+    client = LibrdkafkaClient(KafkaConfig(kafka.bootstrap_servers))
+    first = client.open_source(spec(kafka, "numbers"), 0, 0)
+    assert read(first, 5).num_rows >= 5
+    position, epoch = first.position(), first.leader_epoch()
+    first.close()
+    again = client.open_source(spec(kafka, "numbers"), 0, position - 1, None, epoch)
+    assert read(again, position).num_rows >= 1
+    again.close()
+
+    unknown = client.open_source(spec(kafka, "numbers"), 0, 5, None, epoch + 7)
+    with pytest.raises(OffsetOutOfRange) as caught:
+        read(unknown, 10)
+    # Nothing of what was read is known to be in this log.
+    assert caught.value.diverges_at == 0
+    client.close()
+
+
 def test_batches_outlive_their_source(kafka: EmbeddedKafka) -> None:
     source = LibrdkafkaSource(kafka.bootstrap_servers, "numbers", schema=SCHEMA, end=10)
     table = read(source, 10)
