@@ -102,6 +102,9 @@ std::string Describe(const std::vector<WrittenRecords>& all) {
 std::string ReadBack(const MockCluster& cluster, int32_t partition, size_t count) {
   auto consumer = Consumer::Make(TheApi(), {{"bootstrap.servers", cluster.bootstrap_servers()},
                                             {"group.id", "g"},
+                                            // Else what was read is committed at the end, for
+                                            // which librdkafka may wait for ever.
+                                            {"enable.auto.commit", "false"},
                                             {"log_level", "0"}})
                       .value();
   const QueueHandle queue = std::move(consumer->OpenQueue("t", partition).value());

@@ -188,7 +188,7 @@ def test_driver_that_takes_over_has_the_schema_of_the_former_one(
         first.commit()
         produce(topic, [{"n": 2.5, "m": 1}])
         # The former owner commits for the first time between the look at the group and the joining.
-        monkeypatch.setattr(plan, "_committed", lambda *_: {})
+        monkeypatch.setattr(plan, "_committed", lambda *_, **__: {})
         with read_topic(topic, topic, error_handling_policy="skip").start() as second:
             assert second.schema == first.schema == NUMBERS
 

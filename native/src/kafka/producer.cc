@@ -277,6 +277,10 @@ TransactionError Producer::EndTransaction(bool commit, std::chrono::milliseconds
 }
 
 Status Producer::FatalError() {
+  if (handle() == nullptr) {
+    // The last reports come while it is freed.
+    return Status::Ok();
+  }
   std::array<char, 512> text{};
   const int code = api()->rd_kafka_fatal_error(handle(), text.data(), text.size());
   return code == 0 ? Status::Ok() : Status::Kafka(code, text.data());
