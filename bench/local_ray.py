@@ -34,16 +34,17 @@ def local_ray() -> Iterator[None]:
             _temp_dir=directory,
         )
         try:
-            _await_start()
+            await_rest()
             yield
         finally:
             ray.shutdown()
 
 
-def _await_start() -> None:
+def await_rest() -> None:
     """Wait until Ray has started a worker for each core, and they rest.
 
-    It starts them in the background, a CPU second each, which would count as the contender's.
+    It starts them in the background, a CPU second each, which would count as the contender's; and
+    others for those that have become actors.
     """
     deadline = time.monotonic() + _START_TIMEOUT_S
     cores = int(ray.cluster_resources()["CPU"])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bench.gate import gated_readers
 from bench.job import COMPRESSION, WriteJob
-from bench.local_ray import local_ray
+from bench.local_ray import await_rest, local_ray
 from sabot_ray.runtime.coordinator import Coordinator
 from sabot_ray.stream import Stream
 
@@ -51,6 +51,7 @@ def prepare(
         assert run is not None
         [branch] = run._branches
         gate.wait_for(len(branch.coordinator._readers))
+        await_rest()
         with output, _kept_alive(branch.coordinator) as ended:
 
             def write() -> None:
