@@ -6,10 +6,11 @@ Without an argument it runs against an embedded Kafka, which it fills first.
 """
 
 import contextlib
+import json
 import sys
 
 from sabot_ray import Stream
-from sabot_ray.testing import EmbeddedKafka
+from sabot_ray.testing import EmbeddedKafka, Record
 
 with contextlib.ExitStack() as stack:
     if len(sys.argv) > 1:
@@ -17,7 +18,11 @@ with contextlib.ExitStack() as stack:
     else:
         kafka = stack.enter_context(EmbeddedKafka(partitions=3))
         for region in ("eu", "us"):
-            kafka.produce(f"orders-{region}", [{"id": n, "region": region} for n in range(60)])
+            rows = [{"id": n, "region": region} for n in range(60)]
+            kafka.produce(
+                f"orders-{region}",
+                [Record(json.dumps(row).encode(), partition=row["id"] % 3) for row in rows],
+            )
         servers = kafka.bootstrap_servers
 
     # A list of topics, or a pattern: "^orders-". Two actors read the six partitions, in turns.

@@ -84,7 +84,7 @@ def test_many_topics_counts_the_rows_of_both(environment: dict[str, str]) -> Non
     output = run(environment, sys.executable, "examples/many_topics.py")
 
     assert "orders-eu: 60 rows\norders-us: 60 rows\n" in output
-    assert "orders-eu partition 0 from offset 5: " in output
+    assert "orders-eu partition 0 from offset 5: 15 rows" in output
 
 
 def test_columns_prints_the_rows_of_one_currency_after_the_other(
