@@ -235,11 +235,7 @@ class ConfluentClusterClient:
 
     def cluster_id(self) -> str:
         """See `ClusterClient.cluster_id`."""
-        try:
-            metadata = self._consumer.list_topics(timeout=METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable("cluster id", error.args[0]) from None
-        return str(metadata.cluster_id)
+        return str(self._first_metadata(None, "cluster id").cluster_id)
 
     def committed(
         self,

@@ -276,7 +276,8 @@ def _check_target(sink: SinkPlan, looks: Sequence[_Look]) -> None:
     if not sink.is_exactly_once:
         return
     with connected(sink.spec.config) as target:
-        if any(look.client.cluster_id() != target.cluster_id() for look in looks):
+        cluster_id = target.cluster_id()
+        if any(look.client.cluster_id() != cluster_id for look in looks):
             raise ConfigError(
                 "delivery='exactly_once': a transaction covers one cluster, and the source is on "
                 "another one than the target; write with delivery='at_least_once'"

@@ -29,8 +29,10 @@ from sabot_ray.runtime.writing_reader import (
     Drained,
     UnderWay,
     WritingReader,
+    may_pass,
     of_the_sink,
     refused,
+    sink_spec,
 )
 from sabot_ray.types import FailedRecord, OffsetAndMetadata, TopicPartition
 
@@ -74,10 +76,8 @@ class TransactionalReader(WritingReader):
         Returns:
             Where that is, or what went wrong.
         """
-        self._close_sink()
+        self._forget()
         self._closing.clear()
-        self._under_way.clear()
-        self._counted.clear()
         self._transactions = transactions
         self._enter("write")
         try:
@@ -98,11 +98,8 @@ class TransactionalReader(WritingReader):
         return Reader.open(self, plan, assignments) or Opened(starts)
 
     def _open_sinks(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> None:
-        assert plan.sink is not None
         assert self._transactions is not None
-        spec, transactions = plan.sink.spec, self._transactions
-        if plan.policy.passes_over:
-            spec = replace(spec, on_encode_error="skip")
+        spec, transactions = sink_spec(plan), self._transactions
 
         def connect(slot: int) -> TransactionalSink:
             of_slot = replace(spec, transactional_id=transactions.transactional_id(slot))
@@ -192,7 +189,7 @@ class TransactionalReader(WritingReader):
             self._took_s = time.monotonic() - began
 
     def _tend(self) -> None:
-        for sink in self._sinks.values():
+        for sink in self._all_sinks():
             sink.tend()
         for entry in self._under_way:
             if entry.is_settled() and not entry.failures():
@@ -269,7 +266,7 @@ class TransactionalReader(WritingReader):
                 if time.monotonic() > deadline:
                     return TransactionLost("records were not written in time", passes=True)
             failures = [failed for failed in entry.failures() if not _is_consequence(failed)]
-            passing = next((f for f in failures if getattr(f.error, "retriable", False)), None)
+            passing = next(filter(may_pass, failures), None)
             if passing is not None:
                 return TransactionLost(f"a record was not written: {passing.error}", passes=True)
             if failures:

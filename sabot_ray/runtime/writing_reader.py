@@ -14,7 +14,7 @@ import pyarrow as pa
 from sabot_ray.codecs.codec import Rejected
 from sabot_ray.errors import EncodeError, KafkaError, SinkError, UnknownTopicOrPartition
 from sabot_ray.kafka.backend import connect_sink
-from sabot_ray.kafka.sink import Delivery, PartitionSink, sink_error
+from sabot_ray.kafka.sink import Delivery, PartitionSink, SinkSpec, sink_error
 from sabot_ray.runtime.operators import around_failures, source_rows
 from sabot_ray.runtime.policy import DeadLetter, ErrorPolicy
 from sabot_ray.runtime.reader import (
@@ -121,23 +121,25 @@ class WritingReader(Reader):
 
     def open(self, plan: ReaderPlan, assignments: Sequence[Assignment]) -> Failure | None:
         """See `Reader.open`."""
-        self._close_sink()
-        self._under_way.clear()
-        self._counted.clear()
+        self._forget()
         failure = super().open(plan, assignments)
         if failure is not None:
             return failure
         assert plan.sink is not None
-        sink, spec = plan.sink, plan.sink.spec
-        if plan.policy.passes_over:
-            spec = replace(spec, on_encode_error="skip")
+        backend, spec = plan.sink.backend, sink_spec(plan)
         self._enter("write")
         try:
-            self._sink = self._patiently(lambda: connect_sink(sink.backend, spec))
+            self._sink = self._patiently(lambda: connect_sink(backend, spec))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver raises it
             self._failure = Failure.of(of_the_sink(error))
         self._enter("idle")
         return self._failure
+
+    def _forget(self) -> None:
+        """Give up what was under way, for whoever opens it next."""
+        self._close_sink()
+        self._under_way.clear()
+        self._counted.clear()
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
         """Return the ranges whose records are written by now; wait a while where there are none.
@@ -342,7 +344,7 @@ class WritingReader(Reader):
         if policy.name == "fail":
             raise refused(entry.info, failures)
         for delay_s in policy.delays_s():
-            if not any(_may_pass(failed) for failed in failures):
+            if not any(may_pass(failed) for failed in failures):
                 break
             self._closing.wait(delay_s)
             failures = self._write_again(entry, failures)
@@ -350,7 +352,7 @@ class WritingReader(Reader):
             # Brokers refuse all that came together with one.
             failures = self._write_again(entry, failures)
         for failed in failures:
-            is_given_up = policy.name == "retry" and _may_pass(failed)
+            is_given_up = policy.name == "retry" and may_pass(failed)
             if not policy.passes_over or not (is_given_up or self._is_of_its_record(failed)):
                 raise refused(entry.info, failures)
         if failures:
@@ -493,7 +495,15 @@ class Deliveries:
         return [found for _, delivery in self._parts for found in delivery.written()]
 
 
-def _may_pass(failed: FailedRecord) -> bool:
+def sink_spec(plan: ReaderPlan) -> SinkSpec:
+    """Return what the sinks of a reader that writes are to do."""
+    assert plan.sink is not None
+    spec = plan.sink.spec
+    return replace(spec, on_encode_error="skip") if plan.policy.passes_over else spec
+
+
+def may_pass(failed: FailedRecord) -> bool:
+    """Tell whether the same record may be written later."""
     return isinstance(failed.error, KafkaError) and failed.error.retriable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import confluent_kafka
@@ -85,9 +85,8 @@ class Copying:
             raise self._failure
         return True
 
-    def _guarded(self, work: object) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            assert callable(work)
             work()
         except BaseException as failure:  # noqa: BLE001 - the test raises it
             self._failure = failure

@@ -15,11 +15,10 @@ import psutil
 import pytest
 import ray
 
-from sabot_ray.kafka.cluster import connect_cluster
-from sabot_ray.kafka.config import KafkaConfig
 from tests.faults.conftest import Report
 from tests.faults.copying import Copying, copying
 from tests.faults.processes import Driver, Drivers, readers
+from tests.kafka.reading import has_open_transaction
 from tests.servers import KafkaBroker, KafkaCluster, wait_until
 
 PARTITIONS = 3
@@ -52,15 +51,6 @@ def copiers(
         target=topics[1],
     ) as drivers:
         yield drivers
-
-
-def has_open_transaction(bootstrap_servers: str, topic: str) -> bool:
-    client = connect_cluster(KafkaConfig(bootstrap_servers))
-    try:
-        marks = client.watermarks(topic, range(PARTITIONS))
-    finally:
-        client.close()
-    return any(mark.last_stable != mark.high for mark in marks.values())
 
 
 class Storm:

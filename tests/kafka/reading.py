@@ -11,6 +11,7 @@ import pyarrow as pa
 from confluent_kafka import TopicPartition
 
 from sabot_ray.codecs.json import JsonCodec
+from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import PartitionSource, SourceSpec
 from sabot_ray.schema import METADATA_FIELDS
@@ -126,3 +127,13 @@ def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
     finally:
         consumer.close()
     return found
+
+
+def has_open_transaction(bootstrap_servers: str, topic: str) -> bool:
+    """Return whether something holds up who reads what is committed in a topic."""
+    client = connect_cluster(KafkaConfig(bootstrap_servers))
+    try:
+        marks = client.watermarks(topic, client.partitions(topic))
+    finally:
+        client.close()
+    return any(mark.last_stable != mark.high for mark in marks.values())

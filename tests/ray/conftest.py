@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+import orjson
 import pytest
 
 from sabot_ray import Stream
 from sabot_ray.kafka.source import Backend
+from tests.kafka.reading import read_all
 from tests.servers import KafkaBroker
 
 ReadTopic = Callable[..., Stream]
@@ -53,3 +55,8 @@ def committed(broker: KafkaBroker, topic: str) -> int:
         return sum(max(entry.offset, 0) for entry in consumer.committed(wanted, timeout=10))
     finally:
         consumer.close()
+
+
+def written(broker: KafkaBroker, topic: str) -> list[int]:
+    """Return the numbers that were written to a topic, ascending."""
+    return sorted(orjson.loads(record.value or b"")["n"] for record in read_all(broker, topic))

@@ -17,13 +17,12 @@ import pyarrow as pa
 import pytest
 
 from sabot_ray import ConfigError, EncodeError, Fenced, SabotRayError, SinkError, Stream
-from sabot_ray.kafka.cluster import connect_cluster
-from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.runtime.output import OutputStream
 from sabot_ray.testing import EmbeddedKafka, Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
-from tests.kafka.reading import read_all
+from tests.kafka.reading import has_open_transaction, read_all
+from tests.ray.conftest import written
 from tests.servers import KafkaBroker, wait_until
 
 NUMBERS = {"n": "int64"}
@@ -77,10 +76,6 @@ def copy(broker: KafkaBroker) -> Iterator[Callable[..., OutputStream]]:
             output.stop()
 
 
-def written(broker: KafkaBroker, topic: str) -> list[int]:
-    return sorted(orjson.loads(record.value)["n"] for record in read_all(broker, topic))
-
-
 def committed(broker: KafkaBroker, topic: str) -> dict[int, confluent_kafka.TopicPartition]:
     """Return what the group of the topic's name has committed."""
     consumer = confluent_kafka.Consumer(
@@ -92,15 +87,6 @@ def committed(broker: KafkaBroker, topic: str) -> dict[int, confluent_kafka.Topi
     finally:
         consumer.close()
     return {entry.partition: entry for entry in answer if entry.offset >= 0}
-
-
-def has_open_transaction(broker: KafkaBroker, topic: str) -> bool:
-    client = connect_cluster(KafkaConfig(broker.bootstrap_servers))
-    try:
-        marks = client.watermarks(topic, client.partitions(topic))
-    finally:
-        client.close()
-    return any(mark.last_stable != mark.high for mark in marks.values())
 
 
 def test_copy_is_whole_and_its_offsets_are_committed_with_it(
@@ -118,7 +104,7 @@ def test_copy_is_whole_and_its_offsets_are_committed_with_it(
         1: 1000,
         2: 1000,
     }
-    assert not has_open_transaction(broker, target)
+    assert not has_open_transaction(broker.bootstrap_servers, target)
     # In order within a key.
     for partition in range(3):
         rows = [r for r in read_all(broker, target) if r.key == b"k%d" % partition]
@@ -150,11 +136,11 @@ def test_nothing_is_visible_before_its_transaction_and_nothing_is_open_when_idle
     read_numbers, copy, broker: KafkaBroker, numbers: str, topic: str
 ) -> None:
     output = copy(read_numbers(numbers), topic, interval_s=3.0, wait=False)
-    wait_until(lambda: has_open_transaction(broker, topic), 30.0)
+    wait_until(lambda: has_open_transaction(broker.bootstrap_servers, topic), 30.0)
     assert written(broker, topic) == []
     wait_until(lambda: output.status().rows == 3000, 30.0)
 
-    assert not has_open_transaction(broker, topic)
+    assert not has_open_transaction(broker.bootstrap_servers, topic)
     assert written(broker, topic) == list(range(3000))
 
 
@@ -162,12 +148,12 @@ def test_stop_commits_at_once(
     read_numbers, copy, broker: KafkaBroker, numbers: str, topic: str
 ) -> None:
     output = copy(read_numbers(numbers), topic, interval_s=10.0, wait=False)
-    wait_until(lambda: has_open_transaction(broker, topic), 30.0)
+    wait_until(lambda: has_open_transaction(broker.bootstrap_servers, topic), 30.0)
     began = time.monotonic()
     output.stop()
 
     assert time.monotonic() - began < 8
-    assert not has_open_transaction(broker, topic)
+    assert not has_open_transaction(broker.bootstrap_servers, topic)
     found = written(broker, topic)
     assert len(found) == sum(entry.offset for entry in committed(broker, numbers).values())
 
@@ -190,7 +176,7 @@ def test_killed_readers_lose_and_double_nothing(
 
     assert written(broker, topic) == list(range(30_000))
     assert output.status().restarts >= 1
-    assert not has_open_transaction(broker, topic)
+    assert not has_open_transaction(broker.bootstrap_servers, topic)
 
 
 def test_reader_that_was_replaced_writes_nothing_once_it_thaws(
@@ -277,7 +263,7 @@ def test_slow_function_does_not_outlive_its_transaction(
         read_numbers(source, end="latest", batch_size=1).map(slow), topic, interval_s=1, wait=False
     )
     while not output.wait(0.05):
-        opened.append(has_open_transaction(broker, topic))
+        opened.append(has_open_transaction(broker.bootstrap_servers, topic))
 
     assert written(broker, topic) == list(range(4))
     # One of the first batch may wait for the second; the later ones do not.
@@ -302,7 +288,7 @@ def test_row_that_cannot_be_encoded_leaves_what_came_before(
 
     assert written(broker, topic) == list(range(200))
     assert committed(broker, source)[0].offset == 200
-    assert not has_open_transaction(broker, topic)
+    assert not has_open_transaction(broker.bootstrap_servers, topic)
 
 
 def test_record_that_is_refused_commits_nothing_of_its_transaction(
@@ -316,7 +302,7 @@ def test_record_that_is_refused_commits_nothing_of_its_transaction(
         copy(stream, small, compression_type="none")
 
     assert len(read_all(broker, small)) == sum(e.offset for e in committed(broker, source).values())
-    assert not has_open_transaction(broker, small)
+    assert not has_open_transaction(broker.bootstrap_servers, small)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.kafka.reading import read_all
-from tests.ray.conftest import ReadTopic, committed
+from tests.ray.conftest import ReadTopic, committed, written
 from tests.servers import KafkaBroker, wait_until
 
 NUMBERS = {"n": "int64"}
@@ -29,10 +29,6 @@ def numbers(make_topic: MakeTopic, produce: Produce) -> str:
     topic = make_topic(partitions=2)
     produce(topic, [Record(b'{"n":%d}' % n, b"k%d" % n, partition=n % 2) for n in range(200)])
     return topic
-
-
-def written(broker: KafkaBroker, topic: str) -> list[int]:
-    return sorted(orjson.loads(record.value)["n"] for record in read_all(broker, topic))
 
 
 @pytest.mark.parametrize("use_cpp", [True, False])
