@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 _FILES = Path(__file__).parent / "server_files"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
@@ -363,7 +363,20 @@ class KafkaBroker:
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
         new = NewTopic(name, partitions, replicas, config=settings)
         self.admin.create_topics([new], operation_timeout=20)[name].result(20)
+        self._await_leaders(name, partitions)
 
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Let a topic grow, and wait until it has its new leaders.
+
+        Args:
+            name: The topic.
+            partitions: How many it has then.
+        """
+        more = NewPartitions(name, partitions)
+        self.admin.create_partitions([more], operation_timeout=20)[name].result(20)
+        self._await_leaders(name, partitions)
+
+    def _await_leaders(self, name: str, partitions: int) -> None:
         def led() -> bool:
             topic = self.admin.list_topics(name, timeout=10).topics[name]
             leaders = [partition.leader for partition in topic.partitions.values()]

@@ -33,7 +33,7 @@ from sabot_ray.kafka.metadata import (
 )
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, Watermarks
 
-#: How soon to ask again where a leader does not know yet that it is one, in seconds.
+#: How soon to ask again where a broker does not know yet what it leads, in seconds.
 _RETRY_S = 0.05
 #: How often to look for errors while the first answer is awaited, in seconds.
 _LOOK_EVERY_S = 2.0
@@ -202,7 +202,7 @@ class ConfluentClusterClient:
         return bounds
 
     def _asked(self, what: str, ask: Callable[..., _T], deadline: float) -> _T:
-        """Ask a partition's leader until it answers: one that was named just now may not know it.
+        """Ask a leader or coordinator until it answers: named just now, it may not know it yet.
 
         Args:
             what: What is asked for, and where.
@@ -249,10 +249,9 @@ class ConfluentClusterClient:
         consumer = self._new_consumer(group_id, **{"isolation.level": isolation})
         wanted = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
         what = f"group '{group_id}': committed offsets"
+        ask = functools.partial(consumer.committed, wanted)
         try:
-            answer = consumer.committed(wanted, timeout=METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable(what, error.args[0]) from None
+            answer = self._asked(what, ask, time.monotonic() + METADATA_TIMEOUT_S)
         finally:
             consumer.close()
         return committed_offsets(answer, what)

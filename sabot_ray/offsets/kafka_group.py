@@ -444,6 +444,8 @@ class KafkaGroupStore:
             except KafkaException as error:
                 if time.monotonic() > deadline:
                     raise kafka_error(error.args[0], what) from None
+            # A coordinator that does not know yet that it is one refuses at once.
+            self._closing.wait(_TRY_AGAIN_S)
 
     def _on_revoke(
         self,

@@ -159,6 +159,31 @@ def test_nobody_there_is_an_error_of_topic_ids_in_the_time_that_is_given():
     client.close()
 
 
+def test_coordinator_that_does_not_know_yet_that_it_is_one_is_asked_again(
+    broker, topic, monkeypatch
+):
+    # As at a cluster's first group, for as long as its topic of offsets is being made.
+    refused = confluent_kafka.KafkaError(confluent_kafka.KafkaError.NOT_COORDINATOR)
+    answers = [refused, refused, None]
+
+    class Consumer:
+        def committed(self, wanted, timeout):
+            if (refusal := answers.pop(0)) is not None:
+                raise confluent_kafka.KafkaException(refusal)
+            return [confluent_kafka.TopicPartition(topic, 0, 7)]
+
+        def close(self):
+            pass
+
+    client = ConfluentClusterClient(KafkaConfig(broker.bootstrap_servers))
+    monkeypatch.setattr(client, "_new_consumer", lambda *_, **__: Consumer())
+    assert client.committed("group", [TopicPartition(topic, 0)]).keys() == {
+        TopicPartition(topic, 0)
+    }
+    assert not answers
+    client.close()
+
+
 def test_request_for_topic_ids_that_is_never_answered_is_given_up(broker, topic, monkeypatch):
     class LosesRequests:
         def describe_topics(self, topics, *, request_timeout):

@@ -194,11 +194,7 @@ def test_acquire_with_more_partitions_than_before_owns_all(
     store.acquire()
     store.commit(at(topic, 1, 2), timeout_s=10)
     store.close()
-    grown = broker.admin.create_partitions([confluent_kafka.admin.NewPartitions(topic, 4)])
-    grown[topic].result(10)
-    servers.wait_until(
-        lambda: len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions) == 4
-    )
+    broker.add_partitions(topic, 4)
     store = open_store(store_class, topic, (0, 1, 2, 3))
     assert store.acquire() == at(topic, 1, 2)
     store.commit(at(topic, 1, 2, 3, 4), timeout_s=10)

@@ -218,8 +218,7 @@ def test_topic_that_grows_keeps_its_slots(
 ) -> None:
     output = copy(read_numbers(numbers, metadata_refresh_s=1), topic, wait=False)
     wait_until(lambda: output.status().rows == 3000, 30.0)
-    grown = confluent_kafka.admin.NewPartitions(numbers, 5)
-    broker.admin.create_partitions([grown])[numbers].result(10)
+    broker.add_partitions(numbers, 5)
     more = [Record(b'{"n":%d}' % n, partition=3 + n % 2) for n in range(3000, 3100)]
     produce(numbers, more)
     wait_until(lambda: len(written(broker, topic)) >= 3100, 60.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import confluent_kafka.admin
 import pyarrow as pa
 import pytest
 
@@ -192,8 +191,7 @@ def test_partitions_added_on_the_way_are_read_from_their_beginning(
     with stream.start() as run:
         batches = iter(run)
         found = [next(batches)]
-        added = broker.admin.create_partitions([confluent_kafka.admin.NewPartitions(topic, 3)])
-        added[topic].result(10)
+        broker.add_partitions(topic, 3)
         produce(topic, [Record(b'{"n": %d}' % p, partition=p) for p in (1, 2)])
         while sum(batch.num_rows for batch in found) < 5:
             found.append(next(batches))
