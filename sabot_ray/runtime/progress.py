@@ -68,7 +68,7 @@ class RunProgress:
                 TextColumn("reading"),
                 BarColumn(),
                 TextColumn(
-                    "{task.percentage:>3.0f}% of {task.total:,} offsets, {task.fields[rate]}"
+                    "{task.percentage:>3.0f}% of {task.total:,} offsets, {task.fields[told]}"
                 ),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
@@ -76,10 +76,17 @@ class RunProgress:
                 # It would carry what the loop's body prints to the terminal, also out of a file.
                 redirect_stdout=sys.stdout.isatty(),
             )
-            self._bar.add_task("read", total=self._total, rate="")
+            self._bar.add_task("read", total=self._total, told="")
             self._bar.start()
         partitions = self._partitions()
         done = sum(p.delivered_offset - p.range.start_offset for p in partitions)
         rows = sum(p.rows for p in partitions)
         rate = rows / max(time.monotonic() - self._began, 0.001)
-        self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{rate:,.0f} rows/s")
+        told = f"{rate:,.0f} rows/s"
+        skipped = sum(p.delivered_stats.skipped for p in partitions)
+        dead_letters = sum(p.delivered_stats.dead_letters for p in partitions)
+        if skipped:
+            told += f", {skipped:,} skipped"
+        if dead_letters:
+            told += f", {dead_letters:,} dead letters"
+        self._bar.update(self._bar.task_ids[0], completed=done, told=told)
