@@ -73,8 +73,12 @@ class Memory:
 
 
 @contextmanager
-def sampled_readers() -> Iterator[Mapping[int, Memory]]:
-    """Note the most that each reader below this process holds, for the length of a block."""
+def sampled_readers(kind: str = "Reader") -> Iterator[Mapping[int, Memory]]:
+    """Note the most that each reader below this process holds, for the length of a block.
+
+    Args:
+        kind: The actors' class.
+    """
     peaks: dict[int, Memory] = {}
     over = threading.Event()
 
@@ -83,7 +87,7 @@ def sampled_readers() -> Iterator[Mapping[int, Memory]]:
         look_at = 0.0
         while not over.wait(_SAMPLE_INTERVAL_S):
             if time.monotonic() > look_at:
-                found, look_at = ray_workers("Reader"), time.monotonic() + _LOOK_INTERVAL_S
+                found, look_at = ray_workers(kind), time.monotonic() + _LOOK_INTERVAL_S
             for pid in found:
                 now = Memory.of(pid)
                 if now.resident > peaks.get(pid, Memory()).resident:

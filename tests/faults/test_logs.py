@@ -11,8 +11,9 @@ from confluent_kafka.admin import NewTopic
 
 from sabot_ray import DataLoss, Stream
 from sabot_ray.kafka.source import Backend
-from sabot_ray.testing import produce
-from tests.servers import KafkaCluster, wait_until
+from sabot_ray.testing import Record, produce
+from tests.conftest import MakeTopic
+from tests.servers import KafkaBroker, KafkaCluster, wait_until
 
 NUMBERS = {"n": "int64"}
 #: Records of the topic with holes.
@@ -111,6 +112,62 @@ def test_log_truncated_between_runs_is_noticed_although_it_has_grown_beyond_the_
     assert (loss.wanted_offset, loss.available_offset, loss.lost_offsets) == (150, 100, 50)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("client", "records", "available"),
+    # Without leader epochs nobody can tell where the logs part, only where this one ends.
+    [("native", 200, {100}), ("native", 20, {100}), ("aiokafka", 20, {*range(100, 121)})],
+)
+def test_log_truncated_while_it_is_read_is_data_loss(
+    cluster: KafkaCluster,
+    truncation: Truncation,
+    ray_session: None,
+    client: Backend,
+    records: int,
+    available: set[int],
+) -> None:
+    topic = truncation.topic
+    stream = Stream.from_kafka(
+        cluster.bootstrap_servers, topic, topic, backend=client, schema=NUMBERS
+    )
+    with stream.start() as run:
+        batches = iter(run)
+        assert rows_of(batches, 150) == list(range(150))
+        truncation.happen(records)
+        with pytest.raises(DataLoss) as caught:
+            next(batches)
+    loss = caught.value
+    assert (loss.topic, loss.partition, loss.wanted_offset) == (topic, 0, 150)
+    assert loss.available_offset in available
+    assert loss.lost_offsets == 150 - loss.available_offset
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("records", [200, 20])
+def test_log_truncated_while_it_is_read_is_read_on_behind_a_warning(
+    cluster: KafkaCluster,
+    truncation: Truncation,
+    ray_session: None,
+    records: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topic = truncation.topic
+    stream = Stream.from_kafka(
+        cluster.bootstrap_servers,
+        topic,
+        topic,
+        backend="native",
+        schema=NUMBERS,
+        on_data_loss="warn",
+    )
+    with stream.start() as run:
+        batches = iter(run)
+        assert rows_of(batches, 150) == list(range(150))
+        truncation.happen(records)
+        assert rows_of(batches, records) == list(range(1100, 1100 + records))
+    assert "the log was truncated to 100" in caplog.text
+
+
 def assert_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
     alarms = ("lost to retention", "beyond the end", "truncated", "created anew (")
     assert not [r for r in caplog.records if any(a in r.getMessage() for a in alarms)]
@@ -170,3 +227,52 @@ def test_aborted_transactions_and_markers_of_many_epochs_are_no_loss(
     wait_until(read_all, 60.0)
     assert rows == wanted
     assert_no_alarm(caplog)
+
+
+@pytest.mark.timeout(300)
+def test_holes_that_compaction_leaves_are_no_loss(
+    broker: KafkaBroker,
+    make_topic: MakeTopic,
+    ray_session: None,
+    backend: Backend,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topic = make_topic(
+        cleanup_policy="compact", segment_bytes=1 << 20, min_cleanable_dirty_ratio=0.01
+    )
+    stream = Stream.from_kafka(
+        broker.bootstrap_servers, topic, topic, backend=backend, schema=NUMBERS, end="latest"
+    )
+    rounds, keys = 5, 1000
+    rows: list[int] = []
+    for number in range(rounds):
+        begin, end = number * RECORDS // rounds, (number + 1) * RECORDS // rounds
+        produce(
+            broker.bootstrap_servers,
+            topic,
+            (Record(b'{"n":%d}' % n, b"%d" % (n % keys)) for n in range(begin, end)),
+            timeout_s=120.0,
+        )
+        # What is read next has holes, and what was read last is gone.
+        wait_until(lambda begin=begin: first_offset(broker, topic, begin) > begin, 60.0)
+        found = [n for batch in stream for n in batch["n"].to_pylist()]
+        assert len(found) < end - begin
+        rows += found
+    assert rows == sorted(set(rows))
+    assert {n % keys: n for n in rows} == {n % keys: n for n in range(RECORDS - keys, RECORDS)}
+    assert_no_alarm(caplog)
+
+
+def first_offset(broker: KafkaBroker, topic: str, start: int) -> int:
+    """Return the offset of the first record from an offset on."""
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": "first"}
+    )
+    try:
+        consumer.assign([confluent_kafka.TopicPartition(topic, 0, start)])
+        message = consumer.poll(10)
+        assert message is not None
+        assert message.error() is None
+        return message.offset()
+    finally:
+        consumer.close()

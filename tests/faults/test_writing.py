@@ -7,18 +7,25 @@ import time
 import uuid
 from collections.abc import Iterator
 
+import confluent_kafka
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from bench.memory import ALLOWANCE_BYTES, idle_worker, sampled_readers
 from sabot_ray import OutputStream, Stream
 from sabot_ray.kafka.source import Backend
+from sabot_ray.testing import Record, produce
 from tests.faults.ledger import SCHEMA, Ledger, NumberedProducer
 from tests.faults.processes import at
 from tests.kafka.reading import read_all
-from tests.servers import KafkaCluster, wait_until
+from tests.servers import KafkaBroker, KafkaCluster, running_broker, wait_until
 
 PARTITIONS = 3
+#: Records of the output whose brokers are slow: more than are written meanwhile.
+BACKLOG = 1_500_000
 OUTAGE_S = 60.0
 #: What its readers have to start, on a machine that is busy with the cluster, in seconds.
 START_S = 60.0
@@ -133,3 +140,92 @@ def test_leader_of_the_target_away_for_a_minute_delays_the_output_and_nothing_el
     print(f"{sum(counts)} records, lost {ledger.lost(counts)}, doubled {ledger.doubled(counts)}, ")
     print(f"shown after {shown:.1f} s, resumed after {resumed:.1f} s")
     ledger.assert_whole(counts)
+
+
+def slow(broker: KafkaBroker, seconds: float) -> None:
+    """Let a broker answer only a fifth of the time."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        broker.freeze()
+        time.sleep(0.4)
+        broker.thaw()
+        time.sleep(0.1)
+
+
+def numbers_in(broker: KafkaBroker, topic: str) -> list[int]:
+    """Return the field n of all records, without keeping these."""
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "group.id": "numbers",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+    )
+    numbers: list[int] = []
+    try:
+        partitions = len(consumer.list_topics(topic).topics[topic].partitions)
+        consumer.assign([confluent_kafka.TopicPartition(topic, p, 0) for p in range(partitions)])
+        while partitions:
+            for message in consumer.consume(10_000, timeout=10):
+                if message.error() is not None:
+                    assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
+                    partitions -= 1
+                else:
+                    numbers.append(orjson.loads(message.value())["n"])
+    finally:
+        consumer.close()
+    return numbers
+
+
+@pytest.mark.timeout(400)
+def test_slow_and_absent_brokers_leave_the_memory_of_an_output_flat_and_lose_nothing(
+    ray_session: None, backend: Backend
+) -> None:
+    topic, size_bytes, partitions = "numbers", 1000, 2
+    with running_broker() as source, running_broker() as target:
+        for broker in (source, target):
+            broker.create_topic(topic, partitions)
+        text = "x" * size_bytes
+        values = (b'{"n":%d,"text":"%s"}' % (n, text.encode()) for n in range(BACKLOG))
+        records = (Record(value, partition=n % partitions) for n, value in enumerate(values))
+        produce(source.bootstrap_servers, topic, records, timeout_s=120.0)
+        idle = idle_worker()
+        with sampled_readers("WritingReader") as peaks:
+            output = Stream.from_kafka(
+                source.bootstrap_servers,
+                topic,
+                topic,
+                backend=backend,
+                schema={"n": "int64", "text": "string"},
+                end="latest",
+            ).to_kafka(
+                target.bootstrap_servers,
+                topic,
+                use_cpp=backend == "native",
+                partition=pc.bit_wise_and(pc.field("n"), 1),
+                wait=False,
+            )
+            with output:
+                for broker in (target, source):
+                    reach = output.status().rows + 1
+                    wait_until(lambda reach=reach: output.status().rows >= reach, START_S)
+                    slow(broker, 10.0)
+                    broker.freeze()
+                    time.sleep(30.0)
+                    broker.thaw()
+                assert output.status().rows < BACKLOG
+                output.wait()
+                assert output.status().rows == BACKLOG
+        copies = np.bincount(numbers_in(target, topic), minlength=BACKLOG)
+
+    worst = max(peaks.values(), key=lambda peak: peak.resident)
+    over = worst.resident - idle.resident
+    lost, doubled = np.count_nonzero(copies == 0), np.count_nonzero(copies > 1)
+    print(
+        f"{BACKLOG:,} records, lost {lost}, doubled {doubled}; the largest reader "
+        f"{worst.resident / 1e6:.0f} MB, {over / 1e6:.0f} over an idle worker"
+    )
+    assert (lost, doubled) == (0, 0)
+    # What is fetched ahead, what the client has under way, and batches between the two.
+    assert over <= 2 * (64 << 20) + ALLOWANCE_BYTES
