@@ -604,7 +604,7 @@ class Stream:
                     "which a stream that writes does not have; leave it out, or the group_id"
                 )
         if delivery == "exactly_once":
-            self._check_exactly_once(backend, interval_s)
+            self._check_exactly_once(backend, interval_s, config)
         sink = SinkPlan(backend, spec, delivery == "exactly_once", interval_s)
         output = OutputStream(self._branches, sink, interval_s)
         if wait:
@@ -613,7 +613,7 @@ class Stream:
             output.start()
         return output
 
-    def _check_exactly_once(self, backend: Backend, interval_s: float) -> None:
+    def _check_exactly_once(self, backend: Backend, interval_s: float, config: KafkaConfig) -> None:
         what = "delivery='exactly_once'"
         if interval_s > _LONGEST_TRANSACTION_S:
             raise ConfigError(
@@ -637,10 +637,11 @@ class Stream:
                 raise ConfigError(
                     f"{what} commits offsets with the records: pass a group_id to from_kafka"
                 )
-            if options.policy.dead_letter_topic is not None:
+            has_limit = "max.request.size" in config.settings
+            if has_limit and options.policy.dead_letter_topic is not None:
                 raise ConfigError(
-                    f"{what}: dead letters are written at least once, beside its transactions; "
-                    "leave dead_letter_topic out, or write with delivery='at_least_once'"
+                    f"max_request_size: with {what} a record that is too large and its dead letter "
+                    "go through the same client; leave it to the topics' max.message.bytes"
                 )
             stream_id = options.stream_id or options.group_id
             if stream_id in owners:

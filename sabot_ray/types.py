@@ -131,12 +131,15 @@ class FailedRecord(NamedTuple):
         topic: The topic.
         partition: The partition; -1: none was chosen yet.
         error: Why, a `sabot_ray.errors.KafkaError`; it does not repeat where.
+        was_sent: Whether the brokers may have refused it, and so all that came together with it;
+            False: the client itself did.
     """
 
     row: int
     topic: str
     partition: int
     error: Exception
+    was_sent: bool = True
 
 
 class TransactionFailure(NamedTuple):

@@ -8,6 +8,7 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         int32_t partition
         int code
         string reason
+        cbool was_sent
     struct CppWrittenRecords "sabot::WrittenRecords":
         string topic
         int32_t partition
@@ -328,6 +329,7 @@ cdef class RecordSender:
                 _text(failed.topic),
                 failed.partition,
                 _error_of_writing(failed.code, failed.reason),
+                failed.was_sent,
             )
             for failed in deref(self._delivery).failures()
         ]

@@ -39,8 +39,9 @@ class LibrdkafkaSink(KafkaSink):
         largest = int(settings.get("message.max.bytes", _LARGEST_RECORD))
         room = max(int(settings["queue.buffering.max.kbytes"]), largest // 1024 + 1)
         settings["queue.buffering.max.kbytes"] = str(room)
-        if isinstance(self._spec.layout.partitioner, str):
-            settings["partitioner"] = self._spec.layout.partitioner
+        partitioner = self._spec.layout.partitioner
+        # A function leaves nothing to it but dead letters.
+        settings["partitioner"] = partitioner if isinstance(partitioner, str) else "murmur2_random"
         return settings
 
     def _make_encoder(self, codec: Codec) -> Any:

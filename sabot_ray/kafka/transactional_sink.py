@@ -17,7 +17,7 @@ from sabot_ray.errors import (
     SabotRayError,
 )
 from sabot_ray.kafka.librdkafka_sink import LibrdkafkaSink
-from sabot_ray.kafka.sink import SLICE_S, Delivery
+from sabot_ray.kafka.sink import SLICE_S, Delivery, PartitionSink, SinkSpec
 from sabot_ray.types import OffsetAndMetadata, TopicPartition, TransactionFailure
 
 #: The brokers abort a transaction that is open for longer, in seconds: for so long it may hold up
@@ -105,11 +105,22 @@ class TransactionalSink(LibrdkafkaSink):
         Raises:
             TransactionLost: The transaction, with all that was sent in it, is lost.
         """
+        return self._send_by(self, batch)
+
+    def beside(self, spec: SinkSpec) -> PartitionSink:
+        """Return a sink of other records in the same transactions; it needs no `close`.
+
+        Args:
+            spec: What it writes; the brokers, and how they are reached, are those of this one.
+        """
+        return _SinkBeside(self, spec)
+
+    def _send_by(self, sink: LibrdkafkaSink, batch: pa.RecordBatch) -> Delivery:
         with self._using():
-            delivery = self._encoded(batch)
+            delivery = sink._encoded(batch)
             self._begin()
             try:
-                self._send(delivery)
+                sink._send(delivery)
             except KafkaError as error:
                 raise self._lost("writing", error) from error
             return delivery
@@ -181,6 +192,31 @@ class TransactionalSink(LibrdkafkaSink):
     def _disconnect(self) -> None:
         self._abort()
         super()._disconnect()
+
+
+class _SinkBeside(LibrdkafkaSink):
+    """See `TransactionalSink.beside`."""
+
+    def __init__(self, owner: TransactionalSink, spec: SinkSpec) -> None:
+        self._owner = owner
+        self._attach(spec)
+
+    def _check_target(self) -> None:
+        """Do nothing, as the owner."""
+
+    def _connect(self) -> None:
+        self._producer, self._connection = self._owner._producer, self._owner._connection
+        self._watch = self._owner._watch
+
+    def send(self, batch: pa.RecordBatch) -> Delivery:
+        """See `TransactionalSink.send`."""
+        return self._owner._send_by(self, batch)
+
+    def _check_open(self) -> None:
+        self._owner._check_open()
+
+    def _disconnect(self) -> None:
+        """Do nothing: the client is the owner's."""
 
 
 def _is_refusal(error: Any) -> bool:

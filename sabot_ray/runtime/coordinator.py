@@ -676,8 +676,7 @@ class Coordinator:
         for progress in reader.partitions.values():
             progress.restarts += 1
         self._count_death(reader, reason)
-        # Readers that commit by themselves do not tell how far they were.
-        if by_its_process and self._ownership is None:
+        if by_its_process:
             self._look_for_the_record(reader, reason)
         logger.warning("%s: the reader is replaced: %s", reader, reason)
         reader.announced = None

@@ -156,19 +156,19 @@ class RawRecords:
 
 
 class DeadLetters:
-    """Writes failed records to a topic. One thread only, but for `close`.
-
-    Connects when there is something to write.
+    """Writes failed records to a topic. One thread only.
 
     Args:
         records: Reads the records again.
-        connect_sink: Gives what writes the records: `dead_letter_sink`, in a transaction or not.
+        sink_of: Gives what writes those of a partition, by `dead_letter_sink`: in a transaction or
+            not. It is asked when there is something to write.
     """
 
-    def __init__(self, records: RawRecords, connect_sink: Callable[[], PartitionSink]) -> None:
+    def __init__(
+        self, records: RawRecords, sink_of: Callable[[TopicPartition], PartitionSink]
+    ) -> None:
         self._records = records
-        self._connect_sink = connect_sink
-        self._sink: PartitionSink | None = None
+        self._sink_of = sink_of
 
     def write(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> None:
         """Write records, and return once the brokers have all of them.
@@ -185,10 +185,9 @@ class DeadLetters:
         for delivery in self.send(partition, letters):
             while not delivery.wait(_SLICE_S):
                 self._records.check_open()
-                assert self._sink is not None
-                self._sink.tend()
+                self._sink_of(partition).tend()
             for failed in delivery.failures():
-                raise self._refused(partition, letters, str(failed.error)) from failed.error
+                raise not_written(partition, letters, str(failed.error)) from failed.error
 
     def send(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> list[Delivery]:
         """Hand records to the sink, and return what tells when they are written.
@@ -206,27 +205,21 @@ class DeadLetters:
         deliveries = []
         for batch in self._records.at(partition, list(told)):
             try:
-                if self._sink is None:
-                    self._sink = self._connect_sink()
-                deliveries.append(self._sink.send(_with_reasons(batch, partition, told)))
+                sink = self._sink_of(partition)
+                deliveries.append(sink.send(_with_reasons(batch, partition, told)))
             except (EncodeError, KafkaError) as error:
-                raise self._refused(partition, letters, error.message) from error
+                raise not_written(partition, letters, error.message) from error
         return deliveries
 
-    def _refused(
-        self, partition: TopicPartition, letters: Sequence[DeadLetter], reason: str
-    ) -> SinkError:
-        first, last = letters[0].offset, letters[-1].offset
-        where = f"offset {first}" if first == last else f"offsets {first} to {last}"
-        return SinkError(
-            f"topic '{partition.topic}' partition {partition.partition}, {where}: not all failed "
-            f"records could be written to the dead-letter topic, so reading ends here: {reason}"
-        )
 
-    def close(self) -> None:
-        """Free the sink. Idempotent."""
-        if self._sink is not None:
-            self._sink.close()
+def not_written(partition: TopicPartition, letters: Sequence[DeadLetter], reason: str) -> SinkError:
+    """Return the error of dead letters that the target does not take."""
+    first, last = letters[0].offset, letters[-1].offset
+    where = f"offset {first}" if first == last else f"offsets {first} to {last}"
+    return SinkError(
+        f"topic '{partition.topic}' partition {partition.partition}, {where}: not all failed "
+        f"records could be written to the dead-letter topic, so reading ends here: {reason}"
+    )
 
 
 def _with_reasons(

@@ -38,7 +38,7 @@ from sabot_ray.schema import OFFSET_COLUMN
 from sabot_ray.types import SourceStats, TopicPartition
 
 if TYPE_CHECKING:
-    from sabot_ray.kafka.sink import SinkSpec
+    from sabot_ray.kafka.sink import PartitionSink, SinkSpec
     from sabot_ray.runtime.dead_letters import DeadLetters, RawRecords
 
 #: How long a reader waits for a row before it answers with none, in seconds...
@@ -351,6 +351,7 @@ class Reader:
         # Where the policy passes over failed records; connected when there is one.
         self._records: RawRecords | None = None
         self._dead_letters: DeadLetters | None = None
+        self._dead_letter_sink: PartitionSink | None = None
         # What is being read, for errors.
         self._reading: TopicPartition | None = None
         self._failure: Failure | None = None
@@ -420,7 +421,7 @@ class Reader:
         read.untold_since = time.monotonic()
 
     def _prepare_for_failures(self, plan: ReaderPlan) -> None:
-        self._records = self._dead_letters = None
+        self._records = self._dead_letters = self._dead_letter_sink = None
         if not plan.policy.passes_over:
             return
         # Here, because other readers need none of it.
@@ -428,7 +429,6 @@ class Reader:
             PREFETCH_BYTES,
             DeadLetters,
             RawRecords,
-            dead_letter_sink,
         )
 
         config = plan.spec.config
@@ -436,11 +436,22 @@ class Reader:
             config, lambda: connect_source_client(plan.backend, config, PREFETCH_BYTES)
         )
         if plan.policy.dead_letter_topic is not None:
-            spec = dead_letter_sink(config, plan.policy.dead_letter_topic)
-            self._dead_letters = DeadLetters(
-                self._records,
-                lambda: self._patiently(lambda: connect_sink(plan.backend, spec)),
-            )
+            self._dead_letters = DeadLetters(self._records, self._sink_of_dead_letters)
+
+    def _dead_letter_spec(self) -> SinkSpec:
+        from sabot_ray.runtime.dead_letters import dead_letter_sink
+
+        assert self._plan is not None
+        assert self._plan.policy.dead_letter_topic is not None
+        return dead_letter_sink(self._plan.spec.config, self._plan.policy.dead_letter_topic)
+
+    def _sink_of_dead_letters(self, partition: TopicPartition) -> PartitionSink:
+        """Return what writes the dead letters of a partition."""
+        if self._dead_letter_sink is None:
+            assert self._plan is not None
+            backend, spec = self._plan.backend, self._dead_letter_spec()
+            self._dead_letter_sink = self._patiently(lambda: connect_sink(backend, spec))
+        return self._dead_letter_sink
 
     def _patiently(self, ask: Callable[[], _T]) -> _T:
         """Ask brokers that may be away for a while: a reader that runs would bear it, too."""
@@ -706,11 +717,16 @@ class Reader:
             letters = sorted([*letters, *failed])
             written = len(letters)
             if letters:
-                # The brokers may be away for long, which is no reason to replace the reader.
-                self._enter("write")
-                self._dead_letters.write(read.assignment.partition, letters)
+                self._write_dead_letters(read.assignment.partition, letters)
         last = failed[-1].message if failed else ""
         return SourceStats(failures=len(failed), last_failure=last, dead_letters=written)
+
+    def _write_dead_letters(self, partition: TopicPartition, letters: Sequence[DeadLetter]) -> None:
+        """Write them before anybody is told that their records were read."""
+        assert self._dead_letters is not None
+        # The brokers may be away for long, which is no reason to replace the reader.
+        self._enter("write")
+        self._dead_letters.write(partition, letters)
 
     def _gather(self, read: _Partition, first: pa.RecordBatch) -> pa.RecordBatch:
         """Make the batch larger where all partitions are far behind: what is fetched is small."""
@@ -813,8 +829,8 @@ class Reader:
             self._client.close()
         if self._records is not None:
             self._records.close()
-        if self._dead_letters is not None:
-            self._dead_letters.close()
+        if self._dead_letter_sink is not None:
+            self._dead_letter_sink.close()
 
     def _enter(self, activity: str) -> None:
         self._activity = (activity, time.monotonic())

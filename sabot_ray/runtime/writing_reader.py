@@ -228,12 +228,7 @@ class WritingReader(Reader):
             entry.delivery = self._send(entry.info, rows)
             return
 
-        def send(start: int, stop: int) -> Delivery:
-            return self._send(entry.info, rows.slice(start, stop - start))
-
-        # A value that is no key, timestamp and so on is not the codec's business: nothing of such a
-        # batch is written.
-        sent, refused = around_failures(rows.num_rows, send, EncodeError)
+        sent, refused = self._send_rows(entry, 0, rows.num_rows)
         entry.delivery = Deliveries(sent)
         refused += [
             (start + found.index, self._encode_error(entry.info, start, found))
@@ -250,6 +245,28 @@ class WritingReader(Reader):
                 for offset, error in zip(offsets, errors.values(), strict=True)
             }
             entry.counted = self._pass_over(read, list(letters.values()))
+
+    def _send_rows(
+        self, entry: UnderWay, start: int, stop: int
+    ) -> tuple[list[tuple[int, Delivery]], list[tuple[int, EncodeError]]]:
+        """Write some rows of a range; those that cannot be encoded are left out.
+
+        Returns:
+            The first row of each part that was sent, and what becomes of it; and the rows that are
+            left out because of what is not the codec's business, such as a key or a timestamp.
+        """
+        assert entry.rows is not None
+        rows = entry.rows.slice(start, stop - start)
+
+        def send(begin: int, end: int) -> Delivery:
+            return self._send(entry.info, rows.slice(begin, end - begin))
+
+        # Nothing is written of a batch with such a row.
+        sent, refused = around_failures(rows.num_rows, send, EncodeError)
+        return (
+            [(start + begin, delivery) for begin, delivery in sent],
+            [(start + row, error) for row, error in refused],
+        )
 
     def _encode_error(self, info: BatchInfo, start: int, found: Rejected) -> EncodeError:
         assert self._plan is not None
@@ -356,22 +373,24 @@ class WritingReader(Reader):
             if not policy.passes_over or not (is_given_up or self._is_of_its_record(failed)):
                 raise refused(entry.info, failures)
         if failures:
-            rows = {failed.row: failed.error for failed in failures}
-            error = refused(entry.info, failures)
-            offsets = self._offsets_of(entry, list(rows), error)
-            letters = {
-                offset: DeadLetter.of_refusal(
-                    entry.info.partition, offset, self._sink_of(entry.info.partition), reason
-                )
-                for offset, reason in zip(offsets, rows.values(), strict=True)
-            }
-            read = next(
-                read
-                for read in self._partitions
-                if read.assignment.partition == entry.info.partition
-            )
-            entry.counted = entry.counted.joined(self._pass_over(read, list(letters.values())))
+            self._pass_over_refused(entry, failures)
         entry.delivery = None
+
+    def _pass_over_refused(self, entry: UnderWay, failures: Sequence[FailedRecord]) -> None:
+        """Count the records of which these were made, and write them where they belong.
+
+        Raises:
+            SinkError: Nobody can tell which they are.
+        """
+        partition = entry.info.partition
+        rows = {failed.row: failed.error for failed in failures}
+        offsets = self._offsets_of(entry, list(rows), refused(entry.info, failures))
+        letters = {
+            offset: DeadLetter.of_refusal(partition, offset, self._sink_of(partition), reason)
+            for offset, reason in zip(offsets, rows.values(), strict=True)
+        }
+        read = next(read for read in self._partitions if read.assignment.partition == partition)
+        entry.counted = entry.counted.joined(self._pass_over(read, list(letters.values())))
 
     def _write_again(self, entry: UnderWay, failures: Sequence[FailedRecord]) -> list[FailedRecord]:
         """Write refused records once more, each by itself, and return those that are refused."""

@@ -11,6 +11,7 @@ import pytest
 from sabot_ray.errors import DataLoss, OffsetOutOfRange, SinkError
 from sabot_ray.kafka.backend import connect_sink, connect_source_client
 from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.sink import PartitionSink
 from sabot_ray.kafka.source import Backend
 from sabot_ray.runtime.dead_letters import (
     PREFETCH_BYTES,
@@ -32,16 +33,15 @@ Open = Callable[[str], DeadLetters]
 def open_dead_letters(broker: KafkaBroker, backend: Backend) -> Iterator[Open]:
     """Opens what writes dead letters to a topic, with the test's backend."""
     config = KafkaConfig(broker.bootstrap_servers)
-    opened: list[RawRecords | DeadLetters] = []
+    opened: list[RawRecords | PartitionSink] = []
 
     def open_one(topic: str) -> DeadLetters:
         connect = functools.partial(connect_source_client, backend, config, PREFETCH_BYTES)
         spec = dead_letter_sink(config, topic)
         records = RawRecords(config, connect)
-        opened.append(records)
-        dead_letters = DeadLetters(records, lambda: connect_sink(backend, spec))
-        opened.append(dead_letters)
-        return dead_letters
+        sink = connect_sink(backend, spec)
+        opened.extend((records, sink))
+        return DeadLetters(records, lambda _: sink)
 
     yield open_one
     for one in opened:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import confluent_kafka
 import orjson
 import pytest
 
-from sabot_ray import Stream
+from sabot_ray import SabotRayError, Stream
 from sabot_ray.kafka.source import Backend
+from sabot_ray.runtime.output import OutputStream
 from tests.kafka.reading import read_all
 from tests.servers import KafkaBroker
 
@@ -43,6 +45,27 @@ def read_topic(broker: KafkaBroker, backend: Backend, ray_session: None) -> Read
         return stream
 
     return make
+
+
+@pytest.fixture
+def copy(broker: KafkaBroker) -> Iterator[Callable[..., OutputStream]]:
+    """`to_kafka` exactly once, at a short interval; what still runs is stopped."""
+    outputs = []
+
+    def make(stream: Stream, target: str, **options: Any) -> OutputStream:
+        output = stream.to_kafka(
+            broker.bootstrap_servers,
+            target,
+            delivery="exactly_once",
+            **{"interval_s": 0.2, **options},
+        )
+        outputs.append(output)
+        return output
+
+    yield make
+    for output in outputs:
+        with contextlib.suppress(SabotRayError):
+            output.stop()
 
 
 def committed(broker: KafkaBroker, topic: str) -> int:

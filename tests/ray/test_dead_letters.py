@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sabot_ray import ConfigError, DecodeError, EncodeError, SinkError, Stream
+from sabot_ray import ConfigError, DecodeError, EncodeError, SinkError
 from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
@@ -440,13 +440,3 @@ def test_row_made_of_several_records_fails_whatever_the_policy(
     with pytest.raises(EncodeError, match=r"\$\.mean") as caught:
         stream.to_kafka(broker.bootstrap_servers, topic, use_cpp=backend == "native")
     assert "make rows of several records together" in caught.value.__notes__[0]
-
-
-def test_exactly_once_refuses_dead_letters_beside_its_transactions(
-    broker: KafkaBroker, ray_session: None
-) -> None:
-    stream = Stream.from_kafka(
-        broker.bootstrap_servers, "t", "g", backend="native", **dead_letter_options("dead")
-    )
-    with pytest.raises(ConfigError, match="dead letters are written at least once"):
-        stream.to_kafka(broker.bootstrap_servers, "target", delivery="exactly_once")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import confluent_kafka
@@ -16,8 +15,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from sabot_ray import ConfigError, EncodeError, Fenced, SabotRayError, SinkError, Stream
-from sabot_ray.runtime.output import OutputStream
+from sabot_ray import ConfigError, EncodeError, Fenced, SinkError, Stream
 from sabot_ray.testing import EmbeddedKafka, Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
@@ -53,27 +51,6 @@ def read_numbers(broker: KafkaBroker, ray_session: None) -> Callable[..., Stream
         )
 
     return make
-
-
-@pytest.fixture
-def copy(broker: KafkaBroker) -> Iterator[Callable[..., OutputStream]]:
-    """`to_kafka` exactly once, at a short interval; what still runs is stopped."""
-    outputs = []
-
-    def make(stream: Stream, target: str, **options: Any) -> OutputStream:
-        output = stream.to_kafka(
-            broker.bootstrap_servers,
-            target,
-            delivery="exactly_once",
-            **{"interval_s": 0.2, **options},
-        )
-        outputs.append(output)
-        return output
-
-    yield make
-    for output in outputs:
-        with contextlib.suppress(SabotRayError):
-            output.stop()
 
 
 def committed(broker: KafkaBroker, topic: str) -> dict[int, confluent_kafka.TopicPartition]:

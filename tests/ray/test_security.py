@@ -138,6 +138,42 @@ def test_output_that_may_not_write_is_told_so_and_loses_nothing(
     assert [record.value for record in read_all(secure_broker, target)] == [b'{"n":1}']
 
 
+def test_output_in_transactions_is_told_which_acl_is_missing(
+    secure_broker: SecureBroker, topic: str, target: str, ray_session: None
+) -> None:
+    user = f"user-{target}"
+    secure_broker.add_scram_user(user, "planted-pw")
+    secure_broker.allow(user, ResourceType.TOPIC, target, "DESCRIBE", "WRITE")
+    stream = Stream.from_kafka(
+        secure_broker.bootstrap_servers, topic, target, backend="native", end="latest"
+    )
+
+    def write() -> None:
+        stream.to_kafka(
+            secure_broker.address("SCRAM"),
+            target,
+            delivery="exactly_once",
+            **scram(secure_broker, user, lambda: "planted-pw"),
+        )
+
+    kinds = ResourceType
+    for missing, kind, name, operations in (
+        ("WRITE and DESCRIBE the tr", kinds.TRANSACTIONAL_ID, f"{target}.0", ("WRITE", "DESCRIBE")),
+        ("READ the group", kinds.GROUP, target, ("READ",)),
+        # It commits the offsets, too.
+        (f"{topic}.* DESCRIBE and READ the topic", kinds.TOPIC, topic, ("READ", "DESCRIBE")),
+    ):
+        began = time.monotonic()
+        with pytest.raises(SinkError, match=missing) as raised:
+            write()
+        assert time.monotonic() - began < PATIENCE_S
+        assert "planted" not in str(raised.value)
+        assert read_all(secure_broker, target) == []
+        secure_broker.allow(user, kind, name, *operations)
+    write()
+    assert [record.value for record in read_all(secure_broker, target)] == [b'{"n":1}']
+
+
 @pytest.mark.parametrize("names_topic", [True, False], ids=["one-topic", "topic-of-each-row"])
 @pytest.mark.parametrize("bad", ["password", "authority"])
 def test_output_that_is_refused_names_the_cause(

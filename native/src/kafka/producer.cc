@@ -137,7 +137,7 @@ bool Producer::Send(const OutgoingRecord& record, Delivery* delivery, int64_t ro
     return const_cast<char*>(bytes.data() != nullptr ? bytes.data() : "");
   };
   const auto fail = [&](int code, std::string reason) {
-    delivery->NoteFailed({row, record.topic, record.partition, code, std::move(reason)});
+    delivery->NoteFailed({row, record.topic, record.partition, code, std::move(reason), false});
     return true;
   };
   rd_kafka_topic_t* const topic = Topic(record.topic);

@@ -45,6 +45,8 @@ struct FailedRecord {
   int32_t partition = kAnyPartition;
   int code = 0;
   std::string reason;
+  // Else the client itself refused it. Brokers refuse all that comes with a bad record.
+  bool was_sent = true;
 };
 
 // Where records of a batch were written.
