@@ -17,15 +17,8 @@ from bench.job import PREFETCH_BYTES, Job
 from bench.local_ray import local_ray
 from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.kafka.source import SourceSpec
-from sabot_ray.runtime.reader import (
-    ACTOR_OPTIONS,
-    Assignment,
-    BatchInfo,
-    Failure,
-    Reader,
-    ReaderPlan,
-    read_inline,
-)
+from sabot_ray.runtime.reader import ACTOR_OPTIONS, Reader, read_inline
+from sabot_ray.runtime.reader_messages import Assignment, BatchInfo, Failure, ReaderPlan
 from sabot_ray.types import TopicPartition
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from sabot_ray.kafka import librdkafka
 from sabot_ray.runtime import coordinator
-from sabot_ray.runtime.reader import Reader, ReaderPlan
+from sabot_ray.runtime.reader import Reader
+from sabot_ray.runtime.reader_messages import ReaderPlan
 from tests.servers import wait_until
 
 #: Longest time that readers wait, and are waited for, in seconds.

@@ -49,7 +49,8 @@ from sabot_ray.runtime.operators import (
 from sabot_ray.runtime.output import OutputStream
 from sabot_ray.runtime.plan import PlannedBranch, SourceOptions, stream_schema
 from sabot_ray.runtime.policy import PolicyName, checked_policy
-from sabot_ray.runtime.reader import SinkPlan, reader_options
+from sabot_ray.runtime.reader import reader_options
+from sabot_ray.runtime.reader_messages import SinkPlan
 from sabot_ray.runtime.run import StreamRun, start_run
 from sabot_ray.schema import (
     KEY_COLUMN,

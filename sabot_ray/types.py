@@ -18,6 +18,15 @@ class TopicPartition(NamedTuple):
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]"
 
+    @property
+    def place(self) -> str:
+        """How errors name it."""
+        return f"topic '{self.topic}' partition {self.partition}"
+
+    def at(self, offset: int) -> str:
+        """Return how errors name one of its records."""
+        return f"{self.place} offset {offset}"
+
 
 class OffsetAndEpoch(NamedTuple):
     """A place in a partition's log, and what tells whether the log was truncated before it.

@@ -93,7 +93,7 @@ class PartitionFetcher:
         self._loop = loop
         self._brokers = brokers
         self._topic, self._partition = partition
-        self._where = f"topic '{partition.topic}' partition {partition.partition}"
+        self._where = partition.place
         self._end_offset = end_offset
         self._prefetch_bytes = prefetch_bytes
         self._on_news = on_news

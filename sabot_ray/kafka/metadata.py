@@ -356,7 +356,7 @@ def data_loss(
     lost = abs(offset - available)
     what = what.format(available=available, lost=lost)
     return DataLoss(
-        f"topic '{partition.topic}' partition {partition.partition}: offset {offset} {what}; "
+        f"{partition.place}: offset {offset} {what}; "
         "on_data_loss='warn' lets a stream go on at the nearest offset that is there, and "
         "start='earliest' begins anew",
         partition.topic,

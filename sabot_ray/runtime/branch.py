@@ -385,7 +385,7 @@ class Branch:
         if end is None:
             return None
         return ReadIncomplete(
-            f"topic '{partition.topic}' partition {partition.partition}: the read stopped at "
+            f"{partition.place}: the read stopped at "
             f"offset {progress.delivered_offset} before its end {end}: {error}",
             partition.topic,
             partition.partition,

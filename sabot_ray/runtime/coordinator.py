@@ -11,7 +11,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -22,19 +22,22 @@ from sabot_ray.codecs.codec import NewField
 from sabot_ray.errors import OffsetOutOfRange, ReaderFailed, SabotRayError
 from sabot_ray.kafka.metadata import OffsetRange
 from sabot_ray.kafka.transactional_sink import TransactionLost
-from sabot_ray.runtime.reader import (
+from sabot_ray.runtime.notices import Notices
+from sabot_ray.runtime.quarantine import Quarantine
+from sabot_ray.runtime.reader import Reader, read_inline
+from sabot_ray.runtime.reader_handle import Call, ControlGroup, PartitionProgress, ReaderHandle
+from sabot_ray.runtime.reader_messages import (
     LONG_POLL_S,
     Assignment,
     BatchInfo,
-    Caution,
+    Drained,
     Failure,
-    Reader,
+    Opened,
     ReaderPlan,
-    read_inline,
 )
-from sabot_ray.runtime.transactional_reader import Opened, TransactionalReader
+from sabot_ray.runtime.transactional_reader import TransactionalReader
 from sabot_ray.runtime.transactions import Ownership, TransactionPlan, slot_of
-from sabot_ray.runtime.writing_reader import Drained, WritingReader
+from sabot_ray.runtime.writing_reader import WritingReader
 from sabot_ray.types import SourceStats, TopicPartition
 
 logger = logging.getLogger("sabot_ray.runtime")
@@ -56,11 +59,6 @@ START_TIMEOUT_S = 30.0
 MAX_DEATHS_WITHOUT_PROGRESS = 5
 #: ...unless it lived this long, in seconds: then it was no record that killed it.
 _LONG_LIFE_S = 300.0
-#: Where a reader's process has ended, the next one makes so many batches of what was one...
-_CAUTIOUS_BATCHES = 64
-#: ...and where it ends again, single records of one of these, and of what a source may drop on the
-#: way.
-_MOST_DROPPED = 1000
 #: Most calls that a reader has outstanding.
 MAX_OUTSTANDING = 4
 #: A reader whose last range is shorter has caught up with the log: one call at a time then gathers
@@ -71,8 +69,6 @@ _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
 #: How long a reader that is drained waits until it says that nothing is written yet, in seconds.
 _DRAIN_SLICE_S = 0.2
-#: Records that are skipped are told of at once, and then so often at most, in seconds.
-_WARNING_INTERVAL_S = 30.0
 #: Longest time that readers have to close their clients, in seconds.
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -82,21 +78,6 @@ class Unacknowledged(Protocol):
 
     def __call__(self, partition: TopicPartition | None = None) -> int:
         """Return the bytes, of one partition or of all."""
-
-
-@dataclass
-class _Call:
-    """A call that a reader has not answered yet.
-
-    Attributes:
-        answer: What it answers.
-        batch: The batch of a ``next_batch``; None of the others.
-        is_open: Whether it is the ``open``.
-    """
-
-    answer: ray.ObjectRef[Any]
-    batch: ray.ObjectRef[Any] | None = None
-    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,125 +97,6 @@ class RoutedBatch:
     epoch: int
     stats: SourceStats
     generation: int
-
-
-@dataclass
-class PartitionProgress:
-    """How far one partition is.
-
-    Attributes:
-        range: What is to be read.
-        routed_offset: Next offset that a reader is to hand to the driver.
-        delivered_offset: Next offset that is to be handed to the user.
-        rows: Rows delivered.
-        bytes: Bytes of the delivered batches.
-        restarts: How often its reader was replaced.
-        held_bytes: Bytes of the batches that are routed and not delivered.
-        stats: The sources' counters up to the routed offset, over all incarnations.
-        delivered_stats: The same up to the delivered one.
-        leader_epoch: That of the routed offset, as in `OffsetAndEpoch`.
-        delivered_leader_epoch: That of the delivered one.
-    """
-
-    range: OffsetRange
-    routed_offset: int
-    delivered_offset: int
-    rows: int = 0
-    bytes: int = 0
-    restarts: int = 0
-    held_bytes: int = 0
-    stats: SourceStats = field(default_factory=SourceStats)
-    delivered_stats: SourceStats = field(default_factory=SourceStats)
-    leader_epoch: int = -1
-    delivered_leader_epoch: int = -1
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the range's end was delivered."""
-        end = self.range.end_offset
-        return end is not None and self.delivered_offset >= end
-
-    @property
-    def is_routed(self) -> bool:
-        """Whether the range's end was routed: nothing is left to read."""
-        end = self.range.end_offset
-        return end is not None and self.routed_offset >= end
-
-
-class _ReaderHandle:
-    """A reader and its partitions, as the driver sees them."""
-
-    def __init__(self) -> None:
-        self.partitions: dict[TopicPartition, PartitionProgress] = {}
-        self.actor: Any = None
-        self.control: _ControlGroup | None = None
-        # Since when it waits for the confirmation that its partitions are still ours.
-        self.opens_since: float | None = None
-        # The actor's next_batch with its options: making them anew for each call costs.
-        self.ask: Any = None
-        # Answered once the actor runs, whatever its `open` is doing.
-        self.started: ray.ObjectRef[Any] | None = None
-        self.runs = False
-        self.epoch = 0
-        self.calls: deque[_Call] = deque()
-        # The partitions that it was told not to read for now.
-        self.held: frozenset[TopicPartition] = frozenset()
-        self.has_caught_up = False
-        # How it reads where a record may have ended the process of a former one.
-        self.cautions: dict[TopicPartition, Caution] = {}
-        # Whose next record it processes in its next call, and nothing else. There is one call at a
-        # time then: the last answers of a process that ends may be lost.
-        self.announced: TopicPartition | None = None
-        # Where the last process ended while it processed one record alone.
-        self.struck: dict[TopicPartition, int] = {}
-        # The offset from which on the next record is passed over.
-        self.quarantined: dict[TopicPartition, int] = {}
-        # A field that it cannot go on without: it waits for another plan.
-        self.new_field: NewField | None = None
-        # Whether it cannot go on where it is: it waits for `Coordinator.resume`.
-        self.is_stopped = False
-        # Whether it took a dead one's place.
-        self.is_replacement = False
-        # Whether it cannot reach a partition that it reads, or writes to.
-        self.is_cut_off = False
-        # How long its next answer may take by design.
-        self.long_poll_s = LONG_POLL_S
-        # When the oldest call became the oldest: what the watchdog goes by.
-        self.waiting_since = 0.0
-        self.ping: tuple[ray.ObjectRef[Any], float] | None = None
-        self.started_at = 0.0
-        self.deaths_without_progress = 0
-        # The counters of former incarnations.
-        self.stats_before: dict[TopicPartition, SourceStats] = {}
-
-    @property
-    def goes_singly(self) -> bool:
-        """Whether it processes records one by one."""
-        return any(caution.step == 1 for caution in self.cautions.values())
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether all its ranges were routed to their ends."""
-        return all(progress.is_routed for progress in self.partitions.values())
-
-    @property
-    def waits(self) -> bool:
-        """Whether it reads on only once the driver says how."""
-        return self.is_stopped or self.new_field is not None or self.opens_since is not None
-
-    @property
-    def first_unread(self) -> TopicPartition:
-        """One of the partitions that it has not read to the end."""
-        unread = (p for p, progress in self.partitions.items() if not progress.is_routed)
-        return next(unread, next(iter(self.partitions)))
-
-    def __str__(self) -> str:
-        """Name it, for errors and log lines."""
-        partition = self.first_unread
-        others = len(self.partitions) - 1
-        offset = self.partitions[partition].routed_offset
-        more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
-        return f"topic '{partition.topic}' partition {partition.partition} offset {offset}{more}"
 
 
 class Coordinator:
@@ -266,8 +128,8 @@ class Coordinator:
         self.progress: dict[TopicPartition, PartitionProgress] = {}
         self._most_readers = readers
         self._budget = max_in_flight_bytes
-        self._batch_size = plan.batch_size
-        self._policy = plan.policy
+        self._quarantine = Quarantine(plan.policy, plan.batch_size)
+        self._notices = Notices()
         self._unacknowledged = unacknowledged
         unread = sum(not wanted.is_empty for wanted in ranges.values())
         count = min(max(unread, 1), readers)
@@ -286,15 +148,12 @@ class Coordinator:
         self._plan_ref = self._put(plan)
         # How many plans there were before this one.
         self._generation = 0
-        self._readers: list[_ReaderHandle] = []
-        self._reader_of: dict[TopicPartition, _ReaderHandle] = {}
+        self._readers: list[ReaderHandle] = []
+        self._reader_of: dict[TopicPartition, ReaderHandle] = {}
         self._routed: deque[RoutedBatch] = deque()
         self._routed_bytes = 0
         calls = max_in_flight_bytes // (count * self._batch_bytes)
         self._outstanding = min(max(calls, 1), MAX_OUTSTANDING)
-        self._warned_fields: set[str] = set()
-        # By reason: how many were told of, and when.
-        self._warned_skipped: dict[str, tuple[int, float]] = {}
         self._warned_held = False
         self._last_start = 0.0
         self._is_draining = False
@@ -317,7 +176,7 @@ class Coordinator:
                 answer = reader.actor.assign.options(concurrency_group="data").remote(
                     [self._assignment(partition) for partition in added]
                 )
-                self._note_call(reader, _Call(answer))
+                self._note_call(reader, Call(answer))
 
     def _put(self, plan: ReaderPlan) -> ray.ObjectRef[Any]:
         spec = replace(plan.spec, max_batch_bytes=self._batch_bytes)
@@ -359,7 +218,7 @@ class Coordinator:
                 readers[self._reader_of[partition]] = partition
         self._reopen(readers)
 
-    def _reopen(self, readers: Iterable[_ReaderHandle]) -> None:
+    def _reopen(self, readers: Iterable[ReaderHandle]) -> None:
         """Let readers begin anew, from the first offsets that were not routed."""
         closing = {}
         for reader in readers:
@@ -388,9 +247,9 @@ class Coordinator:
 
     def _deal(
         self, ranges: Mapping[TopicPartition, OffsetRange]
-    ) -> dict[_ReaderHandle, list[TopicPartition]]:
+    ) -> dict[ReaderHandle, list[TopicPartition]]:
         """Give each range to the reader with the fewest, and return what each one got."""
-        dealt: dict[_ReaderHandle, list[TopicPartition]] = {}
+        dealt: dict[ReaderHandle, list[TopicPartition]] = {}
         for partition, wanted in ranges.items():
             self.progress[partition] = progress = PartitionProgress(
                 wanted,
@@ -403,7 +262,7 @@ class Coordinator:
                 continue
             reader = self._owner_of_slot(partition)
             if reader is None and len(self._readers) < self._most_readers:
-                reader = _ReaderHandle()
+                reader = ReaderHandle()
                 self._readers.append(reader)
             elif reader is None:
                 reader = min(self._readers, key=lambda reader: len(reader.partitions))
@@ -412,7 +271,7 @@ class Coordinator:
             dealt.setdefault(reader, []).append(partition)
         return dealt
 
-    def _owner_of_slot(self, partition: TopicPartition) -> _ReaderHandle | None:
+    def _owner_of_slot(self, partition: TopicPartition) -> ReaderHandle | None:
         """Return the reader that has partitions of the same slot, and so has to have this one."""
         if self._ownership is None:
             return None
@@ -559,7 +418,7 @@ class Coordinator:
                 reader.calls.clear()
                 self._kill(reader)
 
-    def _take_drained(self, reader: _ReaderHandle, answer: ray.ObjectRef[Any]) -> bool:
+    def _take_drained(self, reader: ReaderHandle, answer: ray.ObjectRef[Any]) -> bool:
         """Take what a reader told; tell whether that was all."""
         # They were asked before, so they have been answered.
         while reader.calls:
@@ -612,24 +471,24 @@ class Coordinator:
             progress.leader_epoch,
         )
 
-    def _start(self, reader: _ReaderHandle) -> None:
+    def _start(self, reader: ReaderHandle) -> None:
         reader.runs = False
         reader.actor = self._actor_class.remote()
-        reader.control = _ControlGroup(reader.actor)
+        reader.control = ControlGroup(reader.actor)
         reader.ask = reader.actor.next_batch.options(num_returns=2, concurrency_group="data")
         # First: a process that freezes while it opens has started, and is replaced.
         reader.started = reader.control.status.remote()
         self._open(reader)
         reader.started_at = time.monotonic()
 
-    def _open(self, reader: _ReaderHandle) -> None:
+    def _open(self, reader: ReaderHandle) -> None:
         reader.epoch += 1
         reader.stats_before = {p: progress.stats for p, progress in reader.partitions.items()}
         reader.held = frozenset()
         reader.long_poll_s = LONG_POLL_S
         reader.is_cut_off = False
         if self._ownership is None:
-            self._note_call(reader, _Call(self._opening(reader), is_open=True))
+            self._note_call(reader, Call(self._opening(reader), is_open=True))
             return
         reader.opens_since = 0.0
         if reader.epoch > 1:
@@ -646,21 +505,21 @@ class Coordinator:
             transactions = ownership.plan(reader.opens_since)
             if transactions is not None:
                 reader.opens_since = None
-                self._note_call(reader, _Call(self._opening(reader, transactions), is_open=True))
+                self._note_call(reader, Call(self._opening(reader, transactions), is_open=True))
 
-    def _opening(self, reader: _ReaderHandle, *more: TransactionPlan) -> ray.ObjectRef[Any]:
+    def _opening(self, reader: ReaderHandle, *more: TransactionPlan) -> ray.ObjectRef[Any]:
         unread = (p for p, progress in reader.partitions.items() if not progress.is_routed)
         answer: ray.ObjectRef[Any] = reader.actor.open.options(concurrency_group="data").remote(
             self._plan_ref, [self._assignment(partition) for partition in unread], *more
         )
         return answer
 
-    def _note_call(self, reader: _ReaderHandle, call: _Call) -> None:
+    def _note_call(self, reader: ReaderHandle, call: Call) -> None:
         if not reader.calls:
             reader.waiting_since = time.monotonic()
         reader.calls.append(call)
 
-    def _replace(self, reader: _ReaderHandle, reason: str, *, by_its_process: bool = False) -> None:
+    def _replace(self, reader: ReaderHandle, reason: str, *, by_its_process: bool = False) -> None:
         """Go on with a new actor, from the first offsets that were not routed.
 
         Args:
@@ -677,7 +536,11 @@ class Coordinator:
             progress.restarts += 1
         self._count_death(reader, reason)
         if by_its_process:
-            self._look_for_the_record(reader, reason)
+            try:
+                self._quarantine.look(reader, reason)
+            except ReaderFailed:
+                self.failed = reader.announced
+                raise
         logger.warning("%s: the reader is replaced: %s", reader, reason)
         reader.announced = None
         reader.is_replacement = True
@@ -685,7 +548,7 @@ class Coordinator:
         reader.is_stopped = False
         self._start(reader)
 
-    def _count_death(self, reader: _ReaderHandle, reason: str) -> None:
+    def _count_death(self, reader: ReaderHandle, reason: str) -> None:
         if time.monotonic() - reader.started_at > _LONG_LIFE_S:
             reader.deaths_without_progress = 0
         reader.deaths_without_progress += 1
@@ -696,7 +559,7 @@ class Coordinator:
                 f"further; the last time: {reason}"
             )
 
-    def _transaction_lost(self, reader: _ReaderHandle, error: TransactionLost) -> None:
+    def _transaction_lost(self, reader: ReaderHandle, error: TransactionLost) -> None:
         """Let the reader do it again, from what is committed by then."""
         reader.calls.clear()
         if self._is_draining:
@@ -705,55 +568,6 @@ class Coordinator:
             self._count_death(reader, error.message)
         logger.warning("%s: a transaction is done again: %s", reader, error)
         self._open(reader)
-
-    def _look_for_the_record(self, reader: _ReaderHandle, reason: str) -> None:
-        """Let the next reader go with care through what the dead one may have been reading.
-
-        First in small batches, then, should it die within these, record by record. Once alone is
-        no proof: somebody may kill readers.
-        """
-        if (announced := reader.announced) is not None:
-            offset = self.progress[announced].routed_offset
-            if reader.struck.get(announced) == offset:
-                self._quarantine(reader, announced, reason)
-            reader.struck[announced] = offset
-            return
-        for partition, progress in reader.partitions.items():
-            if progress.is_routed:
-                continue
-            before = reader.stats_before.get(partition, SourceStats())
-            caution = reader.cautions.get(partition)
-            if caution is None or progress.stats.records - before.records >= caution.records:
-                step = max(self._batch_size // _CAUTIOUS_BATCHES, 1)
-                caution = Caution(step, self._batch_size)
-            elif caution.step > 1:
-                caution = Caution(1, caution.step + _MOST_DROPPED)
-            reader.cautions[partition] = caution
-
-    def _quarantine(self, reader: _ReaderHandle, partition: TopicPartition, reason: str) -> None:
-        """Pass over the record that the reader was processing, alone, when its process ended.
-
-        Raises:
-            ReaderFailed: The policy is to fail.
-        """
-        offset = self.progress[partition].routed_offset
-        where = f"topic '{partition.topic}' partition {partition.partition} offset {offset}"
-        if not self._policy.passes_over:
-            self.failed = partition
-            raise ReaderFailed(
-                f"{where}: the record there ended the process that read it, twice while it was "
-                f"processed alone: {reason}; error_handling_policy='skip' or 'dead_letter' passes "
-                "over such records"
-            )
-        logger.warning(
-            "%s: the record there is passed over, because it ended the process that read it, twice "
-            "while it was processed alone: %s",
-            where,
-            reason,
-        )
-        reader.quarantined[partition] = offset
-        reader.cautions.pop(partition, None)
-        reader.deaths_without_progress = 0
 
     def _reread(self, partition: TopicPartition, reason: str) -> None:
         """Go on with a new actor, from the partition's first offset that was not delivered."""
@@ -767,7 +581,7 @@ class Coordinator:
         progress.stats = progress.delivered_stats
         self._replace(self._reader_of[partition], reason)
 
-    def _kill(self, reader: _ReaderHandle) -> None:
+    def _kill(self, reader: ReaderHandle) -> None:
         reader.opens_since = None
         if reader.actor is not None:
             ray.kill(reader.actor)
@@ -798,11 +612,11 @@ class Coordinator:
                 if batches >= most or not (room or (batches == 0 and is_starved)):
                     break
                 batch, answer = reader.ask.remote()
-                self._note_call(reader, _Call(answer, batch))
+                self._note_call(reader, Call(answer, batch))
                 asked += self._batch_bytes
         self._warn_if_held()
 
-    def _held_of(self, reader: _ReaderHandle) -> frozenset[TopicPartition]:
+    def _held_of(self, reader: ReaderHandle) -> frozenset[TopicPartition]:
         """Return the partitions that have used up their part of the budget, or are done."""
         if len(self.progress) == 1:
             # The budget is all its own.
@@ -847,11 +661,11 @@ class Coordinator:
         for answer in ready:
             self._take(waiting[answer])
 
-    def waiting_readers(self) -> list[_ReaderHandle]:
+    def waiting_readers(self) -> list[ReaderHandle]:
         """Return the readers that have calls to answer."""
         return [reader for reader in self._readers if reader.calls]
 
-    def _take(self, reader: _ReaderHandle) -> None:
+    def _take(self, reader: ReaderHandle) -> None:
         call = reader.calls.popleft()
         reader.waiting_since = time.monotonic()
         reader.ping = None
@@ -907,7 +721,7 @@ class Coordinator:
                 self._routed.append(RoutedBatch(info, None, 0, progress.stats, self._generation))
 
     def _route(
-        self, reader: _ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any] | None
+        self, reader: ReaderHandle, info: BatchInfo, batch: ray.ObjectRef[Any] | None
     ) -> None:
         progress = self.progress[info.partition]
         if info.start_offset != progress.routed_offset:
@@ -918,7 +732,7 @@ class Coordinator:
         reader.announced = info.partition if info.is_announcement else None
         before = reader.stats_before.get(info.partition, SourceStats())
         progress.stats = before.joined(info.stats)
-        self._warn_of(progress, info.partition)
+        self._notices.look(info.partition, self.progress)
         reader.long_poll_s = info.long_poll_s
         reader.is_cut_off = info.is_cut_off
         if info.next_offset == info.start_offset:
@@ -961,7 +775,7 @@ class Coordinator:
                 assert reader.control is not None
                 reader.ping = (reader.control.status.remote(), now)
 
-    def _check_ping(self, reader: _ReaderHandle, now: float) -> None:
+    def _check_ping(self, reader: ReaderHandle, now: float) -> None:
         assert reader.ping is not None
         answer, asked_at = reader.ping
         ready, _ = ray.wait([answer], timeout=0)
@@ -985,7 +799,7 @@ class Coordinator:
         # User code may take its time.
         reader.waiting_since = now
 
-    def _not_scheduled(self, reader: _ReaderHandle) -> ReaderFailed:
+    def _not_scheduled(self, reader: ReaderHandle) -> ReaderFailed:
         self.failed = reader.first_unread
         needs = {
             name: value
@@ -999,32 +813,6 @@ class Coordinator:
             f"{needs or 'no resources'}, and {free} are free of {total}; lower "
             "memory_per_reader, change ray_remote_args, or add nodes"
         )
-
-    def _warn_of(self, progress: PartitionProgress, partition: TopicPartition) -> None:
-        """Log what the readers met, with restraint."""
-        for path in progress.stats.unknown_fields.keys() - self._warned_fields:
-            self._warned_fields.add(path)
-            logger.warning(
-                "topic '%s': field %s is not in the schema and is ignored (said once; "
-                "unknown_fields='fail' makes it an error)",
-                partition.topic,
-                path,
-            )
-        stats = progress.stats
-        if stats.decode_errors:
-            count = sum(p.stats.decode_errors for p in self.progress.values())
-            self._warn_of_skipped("they do not decode", count, stats.last_decode_error)
-        if stats.failures:
-            count = sum(p.stats.failures for p in self.progress.values())
-            self._warn_of_skipped("something failed on them", count, stats.last_failure)
-
-    def _warn_of_skipped(self, reason: str, count: int, latest: str) -> None:
-        said, said_at = self._warned_skipped.get(reason, (0, float("-inf")))
-        if count > said and time.monotonic() - said_at >= _WARNING_INTERVAL_S:
-            self._warned_skipped[reason] = (count, time.monotonic())
-            logger.warning(
-                "%d records were skipped so far because %s, the latest: %s", count, reason, latest
-            )
 
 
 def wait_for_any(coordinators: Iterable[Coordinator], timeout_s: float) -> None:
@@ -1040,23 +828,13 @@ def wait_for_any(coordinators: Iterable[Coordinator], timeout_s: float) -> None:
         time.sleep(timeout_s)
 
 
-class _ControlGroup:
-    """Calls an actor's methods in its ``control`` group, which answers while it reads."""
-
-    def __init__(self, actor: Any) -> None:
-        self.status = actor.status.options(concurrency_group="control")
-        self.hold = actor.hold.options(concurrency_group="control")
-        self.stop_reading = actor.stop_reading.options(concurrency_group="control")
-        self.close = actor.close.options(concurrency_group="control")
-
-
 def _kind_of_reader(plan: ReaderPlan) -> type[Reader]:
     if plan.sink is None:
         return Reader
     return TransactionalReader if plan.sink.is_exactly_once else WritingReader
 
 
-def _drain(reader: _ReaderHandle) -> ray.ObjectRef[Any]:
+def _drain(reader: ReaderHandle) -> ray.ObjectRef[Any]:
     answer: ray.ObjectRef[Any] = reader.actor.drain.options(concurrency_group="data").remote(
         _DRAIN_SLICE_S
     )

@@ -103,7 +103,7 @@ class RawRecords:
                 yield found
         if missing:
             raise DataLoss(
-                f"topic '{partition.topic}' partition {partition.partition} offset {min(missing)}: "
+                f"{partition.at(min(missing))}: "
                 "a record that failed was deleted before it could be written to the dead-letter "
                 "topic; start the stream again to go on behind it",
                 *partition,
@@ -217,7 +217,7 @@ def not_written(partition: TopicPartition, letters: Sequence[DeadLetter], reason
     first, last = letters[0].offset, letters[-1].offset
     where = f"offset {first}" if first == last else f"offsets {first} to {last}"
     return SinkError(
-        f"topic '{partition.topic}' partition {partition.partition}, {where}: not all failed "
+        f"{partition.place}, {where}: not all failed "
         f"records could be written to the dead-letter topic, so reading ends here: {reason}"
     )
 

@@ -327,10 +327,7 @@ def apply_all(
         except SabotRayError:
             raise
         except Exception as error:
-            where = (
-                f"topic '{partition.topic}' partition {partition.partition}, "
-                f"offsets {start_offset} to {next_offset - 1}"
-            )
+            where = f"{partition.place}, offsets {start_offset} to {next_offset - 1}"
             raise _failure(operator, error, batch, where) from error
     return batch
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sabot_ray.errors import SabotRayError
 from sabot_ray.runtime.plan import PlannedBranch
-from sabot_ray.runtime.reader import SinkPlan
+from sabot_ray.runtime.reader_messages import SinkPlan
 from sabot_ray.runtime.run import StreamRun, start_run
 from sabot_ray.runtime.status import RunStatus
 

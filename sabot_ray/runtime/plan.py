@@ -38,7 +38,7 @@ from sabot_ray.offsets.kept_schema import KeptSchema
 from sabot_ray.offsets.store import Offsets, OffsetStore
 from sabot_ray.runtime.operators import Operator, needed_columns, output_schema
 from sabot_ray.runtime.policy import ErrorPolicy
-from sabot_ray.runtime.reader import ReaderPlan, SinkPlan
+from sabot_ray.runtime.reader_messages import ReaderPlan, SinkPlan
 from sabot_ray.runtime.schemas import (
     Codecs,
     declared_codecs,

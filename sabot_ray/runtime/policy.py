@@ -105,7 +105,7 @@ class DeadLetter(NamedTuple):
     ) -> DeadLetter:
         """Describe a record on which an operator failed; what it said may hold anything of it."""
         operator, exception = class_name(failed.operator), class_name(failed.error)
-        message = f"{_place(partition, offset)}: .{failed.operator} raised {exception}"
+        message = f"{partition.at(offset)}: .{failed.operator} raised {exception}"
         return cls(offset, "TRANSFORMATION", operator, exception, message)
 
     @classmethod
@@ -113,7 +113,7 @@ class DeadLetter(NamedTuple):
         cls, partition: TopicPartition, offset: int, sink: object, error: EncodeError
     ) -> DeadLetter:
         """Describe a record of which a row was made that the sink cannot encode."""
-        message = f"{_place(partition, offset)}: field {error.field}: {error.reason}"
+        message = f"{partition.at(offset)}: field {error.field}: {error.reason}"
         return cls(offset, "VALUE_CONVERTER", class_name(sink), class_name(error), message)
 
     @classmethod
@@ -121,21 +121,15 @@ class DeadLetter(NamedTuple):
         cls, partition: TopicPartition, offset: int, sink: object, error: Exception
     ) -> DeadLetter:
         """Describe a record of which one was made that the target's brokers do not take."""
-        message = f"{_place(partition, offset)}: not written: {error}"
+        message = f"{partition.at(offset)}: not written: {error}"
         return cls(offset, "KAFKA_PRODUCE", class_name(sink), class_name(error), message)
 
     @classmethod
     def of_death(cls, partition: TopicPartition, offset: int) -> DeadLetter:
         """Describe a record that ends the process that reads it."""
         reader = "sabot_ray.runtime.reader.Reader"
-        message = (
-            f"{_place(partition, offset)}: it ended the process that read it, twice while alone"
-        )
+        message = f"{partition.at(offset)}: it ended the process that read it, twice while alone"
         return cls(offset, "TASK_PUT", reader, "sabot_ray.errors.ReaderFailed", message)
-
-
-def _place(partition: TopicPartition, offset: int) -> str:
-    return f"topic '{partition.topic}' partition {partition.partition} offset {offset}"
 
 
 def class_name(described: object) -> str:

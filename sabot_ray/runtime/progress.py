@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from sabot_ray.runtime.coordinator import PartitionProgress
+    from sabot_ray.runtime.reader_handle import PartitionProgress
     from sabot_ray.types import TopicPartition
 
 #: Reads that end sooner show no bar, in seconds.

@@ -19,7 +19,7 @@ from sabot_ray.runtime.branch import DRAIN_TIMEOUT_S, BatchRef, Branch
 from sabot_ray.runtime.coordinator import RoutedBatch, wait_for_any
 from sabot_ray.runtime.plan import PlannedBranch, RunPlan, SourceOptions, check_alike, prepare
 from sabot_ray.runtime.progress import RunProgress
-from sabot_ray.runtime.reader import SinkPlan
+from sabot_ray.runtime.reader_messages import SinkPlan
 from sabot_ray.runtime.signals import StopSignals
 from sabot_ray.runtime.status import RunStatus
 

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -24,19 +23,19 @@ from sabot_ray.kafka.transactional_sink import (
 )
 from sabot_ray.runtime.dead_letters import not_written
 from sabot_ray.runtime.policy import DeadLetter
-from sabot_ray.runtime.reader import (
+from sabot_ray.runtime.reader import Reader, _Partition
+from sabot_ray.runtime.reader_messages import (
     Assignment,
     BatchInfo,
+    Drained,
     Failure,
-    Reader,
+    Opened,
     ReaderPlan,
-    _Partition,
 )
 from sabot_ray.runtime.refusals import Refusals
 from sabot_ray.runtime.transactions import TransactionPlan, is_of_run, slot_of
 from sabot_ray.runtime.writing_reader import (
     LOOK_S,
-    Drained,
     UnderWay,
     WritingReader,
     may_pass,
@@ -50,16 +49,6 @@ from sabot_ray.types import FailedRecord, OffsetAndMetadata, TopicPartition
 _LARGEST_DEAD_LETTER = 64 << 20
 #: Most slots of a reader that start, or commit, at a time.
 _MOST_AT_ONCE = 16
-
-
-class Opened(NamedTuple):
-    """What a reader tells that has found out where to begin.
-
-    Attributes:
-        starts: The first offset of each partition.
-    """
-
-    starts: dict[TopicPartition, int]
 
 
 class TransactionalReader(WritingReader):

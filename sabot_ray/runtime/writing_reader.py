@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,16 +17,14 @@ from sabot_ray.kafka.backend import connect_sink
 from sabot_ray.kafka.sink import Delivery, PartitionSink, SinkSpec, sink_error
 from sabot_ray.runtime.operators import around_failures, source_rows
 from sabot_ray.runtime.policy import DeadLetter, ErrorPolicy
-from sabot_ray.runtime.reader import (
-    CUT_OFF_S,
+from sabot_ray.runtime.reader import CUT_OFF_S, Origin, Reader, _Partition
+from sabot_ray.runtime.reader_messages import (
     Assignment,
     BatchInfo,
+    Drained,
     Failure,
-    Origin,
-    Reader,
     ReaderPlan,
     ReaderStatus,
-    _Partition,
 )
 from sabot_ray.types import FailedRecord, SourceStats, TopicPartition, WrittenRecords
 
@@ -46,20 +44,6 @@ _CODES_OF_RECORDS = frozenset(
         87,  # INVALID_RECORD
     }
 )
-
-
-class Drained(NamedTuple):
-    """What a reader tells that reads no more.
-
-    Attributes:
-        infos: Ranges whose records are written.
-        is_done: Whether nothing is under way any more.
-        failure: Why something will never be written; None: nothing is known of that kind.
-    """
-
-    infos: list[BatchInfo]
-    is_done: bool
-    failure: Failure | None
 
 
 @dataclass(eq=False)

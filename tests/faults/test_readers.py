@@ -16,7 +16,8 @@ import pytest
 from sabot_ray import ReaderFailed, Stream
 from sabot_ray.kafka.source import Backend
 from sabot_ray.runtime import coordinator
-from sabot_ray.runtime.reader import Assignment, Failure, Reader, ReaderPlan
+from sabot_ray.runtime.reader import Reader
+from sabot_ray.runtime.reader_messages import Assignment, Failure, ReaderPlan
 from tests.conftest import MakeTopic
 from tests.faults.ledger import SCHEMA, Ledger, Stopwatch, fill
 from tests.faults.processes import frozen, is_alive, readers

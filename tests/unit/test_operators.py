@@ -24,7 +24,7 @@ from sabot_ray.runtime.operators import (
     apply_around_failures,
     source_rows,
 )
-from sabot_ray.runtime.reader import Failure
+from sabot_ray.runtime.reader_messages import Failure
 from sabot_ray.types import TopicPartition
 
 BATCH = pa.record_batch({"id": [1, 2, 3], "amount": [1.5, 2.5, 3.5], "name": ["a", "b", "c"]})

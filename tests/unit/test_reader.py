@@ -16,16 +16,8 @@ from sabot_ray.codecs.json import JsonCodec
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.runtime import reader
-from sabot_ray.runtime.reader import (
-    CUT_OFF_S,
-    Assignment,
-    BatchInfo,
-    Caution,
-    Failure,
-    Reader,
-    ReaderPlan,
-    read_inline,
-)
+from sabot_ray.runtime.reader import CUT_OFF_S, Reader, read_inline
+from sabot_ray.runtime.reader_messages import Assignment, BatchInfo, Caution, Failure, ReaderPlan
 from sabot_ray.types import SourceStats, TopicPartition
 
 SCHEMA = pa.schema([("n", pa.int64())])

@@ -9,8 +9,8 @@ import pytest
 
 from sabot_ray.kafka.metadata import OffsetRange
 from sabot_ray.runtime import progress
-from sabot_ray.runtime.coordinator import PartitionProgress
 from sabot_ray.runtime.progress import RunProgress
+from sabot_ray.runtime.reader_handle import PartitionProgress
 from sabot_ray.types import SourceStats, TopicPartition
 
 PARTITION = TopicPartition("t", 0)

@@ -17,8 +17,8 @@ from sabot_ray.kafka.outgoing import RecordLayout
 from sabot_ray.kafka.sink import SinkSpec
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.runtime import reader, writing_reader
-from sabot_ray.runtime.reader import Assignment, Failure, ReaderPlan, SinkPlan
-from sabot_ray.runtime.writing_reader import Drained, WritingReader
+from sabot_ray.runtime.reader_messages import Assignment, Drained, Failure, ReaderPlan, SinkPlan
+from sabot_ray.runtime.writing_reader import WritingReader
 from sabot_ray.types import FailedRecord, TopicPartition, WrittenRecords
 from tests.servers import wait_until
 from tests.unit.test_reader import SCHEMA, IdleClient, IdleSource, PiecedSource
