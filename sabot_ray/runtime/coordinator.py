@@ -67,6 +67,9 @@ _SHORT_RANGE = 1000
 #: Longest time that `Coordinator.next` blocks in one go, so that the watchdog runs, in seconds.
 _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
+#: Largest batch of a reader that writes, which has it several times: as columns, as records, and
+#: some of it once more in its buffers.
+_WRITTEN_BATCH_BYTES = 8 << 20
 #: How long a reader that is drained waits until it says that nothing is written yet, in seconds.
 _DRAIN_SLICE_S = 0.2
 #: Longest time that readers have to close their clients, in seconds.
@@ -133,10 +136,11 @@ class Coordinator:
         self._unacknowledged = unacknowledged
         unread = sum(not wanted.is_empty for wanted in ranges.values())
         count = min(max(unread, 1), readers)
+        most = plan.spec.max_batch_bytes
+        if plan.sink is not None:
+            most = min(most, _WRITTEN_BATCH_BYTES)
         # So that a call to every reader fits into half the budget: else some could starve.
-        self._batch_bytes = min(
-            plan.spec.max_batch_bytes, max(max_in_flight_bytes // (2 * count), _MIN_BATCH_BYTES)
-        )
+        self._batch_bytes = min(most, max(max_in_flight_bytes // (2 * count), _MIN_BATCH_BYTES))
         self._shares_readers = unread > readers
         self._patience = {
             "open": START_TIMEOUT_S,

@@ -30,6 +30,9 @@ from sabot_ray.types import FailedRecord, SourceStats, TopicPartition, WrittenRe
 
 #: Records under way are looked after so often, in seconds.
 LOOK_S = 0.05
+#: What is written is told so often at least, however much there is to be read, in seconds: each
+#: `send` waits while the target is slow.
+_TELL_S = 0.2
 #: How many batches may be under way, beside what the client itself holds back.
 _MOST_UNDER_WAY = 32
 #: How many bytes of batches that are under way may be kept for the policy.
@@ -174,7 +177,10 @@ class WritingReader(Reader):
         """Read what is at hand, without a wait, as far as there may be more under way."""
         # Where a record may end the process, what lies before it is told first.
         most = 1 if self._goes_singly() else _MOST_UNDER_WAY
+        told_by = time.monotonic() + _TELL_S
         for _ in range(most - len(self._under_way)):
+            if time.monotonic() >= told_by and any(e.is_settled() for e in self._under_way):
+                return
             keeps_enough = sum(entry.kept_bytes for entry in self._under_way) >= _MOST_KEPT_BYTES
             stops = keeps_enough or self._closing.is_set()
             read = None if stops else self._take_turn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -155,6 +156,24 @@ def test_ranges_are_told_once_written_in_the_order_of_their_partition(
     assert len(sink.deliveries) == 3
     sink.deliveries[0].settle()
     assert told(writing) == [(0, 2), (0, 5)]
+
+
+def test_what_is_written_is_told_soon_though_there_is_more_and_the_target_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class SlowSink(FakeSink):
+        def send(self, batch: pa.RecordBatch) -> FakeDelivery:
+            time.sleep(0.05)
+            return super().send(batch)
+
+    slow = SlowSink(settles=True)
+    monkeypatch.setattr(writing_reader, "connect_sink", lambda *_: slow)
+    writing = open_reader(monkeypatch, [[1] * 30])
+    began = time.monotonic()
+    first = told(writing)
+    assert time.monotonic() - began < 1.0
+    assert 1 <= len(first) < 20
+    assert told(writing)[0] == (0, len(first) + 1)
 
 
 def test_refused_record_ends_its_partition_and_the_others_are_told_first(
