@@ -24,8 +24,8 @@ from tests.kafka.reading import read_all
 from tests.servers import KafkaBroker, KafkaCluster, running_broker, wait_until
 
 PARTITIONS = 3
-#: What a reader that writes may hold over an idle Ray worker: 64 MiB fetched ahead, as much under way
-#: in the client, batches between the two, and what the heap keeps, in bytes.
+#: What a reader that writes may hold over an idle Ray worker: 64 MiB fetched ahead, as much under
+#: way in the client, batches between the two, and what the heap keeps, in bytes.
 MOST_MEMORY = 500_000_000
 #: Records of the output whose brokers are slow: more than are written meanwhile.
 BACKLOG = {"native": 1_500_000, "aiokafka": 400_000}
