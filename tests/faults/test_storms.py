@@ -18,7 +18,7 @@ import ray
 from tests.faults.conftest import Report
 from tests.faults.copying import Copying, copying
 from tests.faults.processes import Driver, Drivers, readers
-from tests.kafka.reading import has_open_transaction
+from tests.kafka.reading import await_no_transaction
 from tests.servers import KafkaBroker, KafkaCluster, wait_until
 
 PARTITIONS = 3
@@ -150,7 +150,7 @@ def test_copy_in_a_storm_is_whole(
     assert lost == 0
     if delivery == "exactly_once":
         flow.ledger.assert_whole(flow.counts)
-        assert not has_open_transaction(cluster.bootstrap_servers, copy)
+        await_no_transaction(cluster.bootstrap_servers, copy)
 
 
 @pytest.mark.timeout(300)

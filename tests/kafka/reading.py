@@ -15,7 +15,7 @@ from sabot_ray.kafka.cluster import connect_cluster
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.source import PartitionSource, SourceSpec
 from sabot_ray.schema import METADATA_FIELDS
-from tests.servers import KafkaBroker
+from tests.servers import KafkaBroker, wait_until
 
 #: The values of these tests: ``{"n": 17}``.
 NUMBERS = pa.schema([pa.field("n", pa.int64())])
@@ -137,3 +137,8 @@ def has_open_transaction(bootstrap_servers: str, topic: str) -> bool:
     finally:
         client.close()
     return any(mark.last_stable != mark.high for mark in marks.values())
+
+
+def await_no_transaction(bootstrap_servers: str, topic: str) -> None:
+    """Check that none is open: brokers write the last markers a little after the commit."""
+    wait_until(lambda: not has_open_transaction(bootstrap_servers, topic), 5.0)

@@ -19,7 +19,7 @@ from sabot_ray import ConfigError, EncodeError, Fenced, SinkError, Stream
 from sabot_ray.testing import EmbeddedKafka, Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
-from tests.kafka.reading import has_open_transaction, read_all
+from tests.kafka.reading import await_no_transaction, has_open_transaction, read_all
 from tests.ray.conftest import written
 from tests.servers import KafkaBroker, wait_until
 
@@ -81,7 +81,7 @@ def test_copy_is_whole_and_its_offsets_are_committed_with_it(
         1: 1000,
         2: 1000,
     }
-    assert not has_open_transaction(broker.bootstrap_servers, target)
+    await_no_transaction(broker.bootstrap_servers, target)
     # In order within a key.
     for partition in range(3):
         rows = [r for r in read_all(broker, target) if r.key == b"k%d" % partition]
@@ -117,7 +117,7 @@ def test_nothing_is_visible_before_its_transaction_and_nothing_is_open_when_idle
     assert written(broker, topic) == []
     wait_until(lambda: output.status().rows == 3000, 30.0)
 
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
     assert written(broker, topic) == list(range(3000))
 
 
@@ -130,7 +130,7 @@ def test_stop_commits_at_once(
     output.stop()
 
     assert time.monotonic() - began < 8
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
     found = written(broker, topic)
     assert len(found) == sum(entry.offset for entry in committed(broker, numbers).values())
 
@@ -153,7 +153,7 @@ def test_killed_readers_lose_and_double_nothing(
 
     assert written(broker, topic) == list(range(30_000))
     assert output.status().restarts >= 1
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
 
 
 def test_reader_that_was_replaced_writes_nothing_once_it_thaws(
@@ -264,7 +264,7 @@ def test_row_that_cannot_be_encoded_leaves_what_came_before(
 
     assert written(broker, topic) == list(range(200))
     assert committed(broker, source)[0].offset == 200
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
 
 
 def test_record_that_is_refused_commits_nothing_of_its_transaction(
@@ -278,7 +278,7 @@ def test_record_that_is_refused_commits_nothing_of_its_transaction(
         copy(stream, small, compression_type="none")
 
     assert len(read_all(broker, small)) == sum(e.offset for e in committed(broker, source).values())
-    assert not has_open_transaction(broker.bootstrap_servers, small)
+    await_no_transaction(broker.bootstrap_servers, small)
 
 
 @pytest.mark.parametrize(

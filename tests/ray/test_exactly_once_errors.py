@@ -18,7 +18,7 @@ from sabot_ray.runtime.output import OutputStream
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
-from tests.kafka.reading import has_open_transaction, read_all
+from tests.kafka.reading import await_no_transaction, read_all
 from tests.ray.conftest import committed, written
 from tests.servers import KafkaBroker, wait_until
 
@@ -72,7 +72,7 @@ def test_dead_letters_are_written_exactly_once_though_readers_are_killed(
     assert written(broker, target) == [n for n in range(30_000) if n % 7 != 3]
     assert keys(broker, dead) == bad
     for topic in (target, dead):
-        assert not has_open_transaction(broker.bootstrap_servers, topic)
+        await_no_transaction(broker.bootstrap_servers, topic)
 
 
 def test_ranges_of_which_nothing_is_left_are_committed_with_their_dead_letters(
@@ -124,7 +124,7 @@ def test_records_that_the_brokers_refuse_cost_their_transactions_and_nothing_els
     assert found == [n for n in sizes if n < 1000]
     assert keys(broker, topic) == ([] if policy == "skip" else [3000, 5000])
     assert (output.status().skipped, committed(broker, source)) == (2, len(sizes))
-    assert not has_open_transaction(broker.bootstrap_servers, small)
+    await_no_transaction(broker.bootstrap_servers, small)
 
 
 def test_records_beyond_the_clients_limit_are_skipped(
@@ -175,7 +175,7 @@ def test_dead_letter_that_is_refused_commits_nothing_of_its_transaction(
 
     assert (read_all(broker, topic), read_all(broker, dead)) == ([], [])
     assert committed(broker, source) == 0
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
 
 
 def test_row_of_which_nobody_knows_the_record_commits_no_part_of_its_range(
@@ -196,7 +196,7 @@ def test_row_of_which_nobody_knows_the_record_commits_no_part_of_its_range(
     # All of a batch or nothing of it.
     assert len(written(broker, topic)) == committed(broker, source) // 100 * 2
     assert 199 not in written(broker, topic)
-    assert not has_open_transaction(broker.bootstrap_servers, topic)
+    await_no_transaction(broker.bootstrap_servers, topic)
 
 
 def test_limit_of_the_client_is_refused_beside_dead_letters(read: Read, copy: Copy) -> None:
