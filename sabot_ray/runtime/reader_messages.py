@@ -136,6 +136,11 @@ class BatchInfo:
     is_announcement: bool = False
     leader_epoch: int = -1
 
+    @property
+    def offsets(self) -> range:
+        """The offsets that it covers."""
+        return range(self.start_offset, self.next_offset)
+
     @classmethod
     def without_rows(
         cls, partition: TopicPartition, start_offset: int, next_offset: int, stats: SourceStats

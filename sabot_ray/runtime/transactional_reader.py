@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -194,8 +195,7 @@ class TransactionalReader(WritingReader):
 
     def _send_by_policy(self, entry: UnderWay, read: _Partition, rows: pa.RecordBatch) -> None:
         super()._send_by_policy(entry, read, rows)
-        covered = range(entry.info.start_offset, entry.info.next_offset)
-        letters = self._refusals.refused(entry.info.partition, covered)
+        letters = self._refusals.refused(entry.info.partition, entry.info.offsets)
         if letters:
             entry.counted = entry.counted.joined(self._pass_over(read, letters))
 
@@ -204,14 +204,13 @@ class TransactionalReader(WritingReader):
     ) -> tuple[list[tuple[int, Delivery]], list[tuple[int, EncodeError]]]:
         """See `WritingReader._send_rows`; what may have cost a transaction is sent with care."""
         partition = entry.info.partition
-        covered = range(entry.info.start_offset, entry.info.next_offset)
-        if not self._refusals.knows_of(partition, covered):
+        if not self._refusals.knows_of(partition, entry.info.offsets):
             return super()._send_rows(entry, start, stop)
         offsets = self._offsets_of(
             entry, range(stop), SinkError(f"{partition}: a record was refused")
         )
         sent: list[tuple[int, Delivery]] = []
-        refused: list[tuple[int, EncodeError]] = []
+        unencodable: list[tuple[int, EncodeError]] = []
         for begin, end, is_suspect in self._refusals.segments(partition, offsets[start:]):
             begin, end = start + begin, start + end
             if self._refusals.is_refused(partition, offsets[begin]):
@@ -221,7 +220,7 @@ class TransactionalReader(WritingReader):
                 self._await(partition, [delivery for _, delivery in sent])
                 self._await(partition, [other.delivery for other in self._under_way])
             parts, rows = super()._send_rows(entry, begin, end)
-            refused += rows
+            unencodable += rows
             error = self._refusal_in(partition, parts) if is_suspect else None
             if error is None:
                 sent += parts
@@ -232,7 +231,7 @@ class TransactionalReader(WritingReader):
             else:
                 self._refusals.suspect(partition, offsets[begin:end])
                 raise TransactionLost(f"{partition}: records were refused: {error}", passes=True)
-        return sent, refused
+        return sent, unencodable
 
     def _refusal_in(
         self, partition: TopicPartition, parts: Sequence[tuple[int, Delivery]]
@@ -248,9 +247,7 @@ class TransactionalReader(WritingReader):
     def _await(self, partition: TopicPartition, deliveries: Iterable[Delivery | None]) -> None:
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_S
         for delivery in deliveries:
-            failures = self._failures(self._slot(partition), delivery, deadline)
-            if isinstance(failures, TransactionLost):
-                raise failures
+            self._failures(self._slot(partition), delivery, deadline)
 
     def next_batch(self) -> tuple[pa.RecordBatch | bytes, bytes]:
         """Read for an interval, and commit.
@@ -325,10 +322,7 @@ class TransactionalReader(WritingReader):
             with contextlib.suppress(KafkaError):
                 self._sinks[self._begun_slot].abort()
             self._begun_slot = None
-        errors = {
-            slot: self._settle(slot, of_slot) or self._settle_dead_letters(slot, of_slot)
-            for slot, of_slot in by_slot.items()
-        }
+        errors = {slot: self._settle(slot, of_slot) for slot, of_slot in by_slot.items()}
         for sink in self._all_sinks():
             # Interceptors hear of what is written before it is committed.
             sink.tend()
@@ -385,48 +379,55 @@ class TransactionalReader(WritingReader):
                     sink.abort()
         return error
 
-    def _settle(self, slot: int, entries: Iterable[UnderWay]) -> Exception | None:
+    def _settle(self, slot: int, entries: Sequence[UnderWay]) -> Exception | None:
+        """Wait until everything of these ranges is written; return why not all of it is."""
+        try:
+            self._settle_rows(slot, entries)
+            self._settle_dead_letters(slot, entries)
+        except SabotRayError as error:
+            return error
+        return None
+
+    def _settle_rows(self, slot: int, entries: Iterable[UnderWay]) -> None:
         """Wait until the fate of all rows is known; see to those that the client refused.
 
-        Returns:
-            `SinkError` if one can never be written, `TransactionLost` if one was not in time.
+        Raises:
+            SinkError: One can never be written.
+            TransactionLost: One was not in time, or cost the transaction and is known now.
         """
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_S
         for entry in entries:
             failures = self._failures(slot, entry.delivery, deadline)
-            if isinstance(failures, TransactionLost):
-                return failures
-            # These did not cost the transaction.
-            unsent = [f for f in failures if not f.was_sent and self._is_of_its_record(f)]
-            if not self._policy.passes_over or len(unsent) < len(failures):
-                if failures:
-                    return self._of_refused(entry, failures)
-            elif unsent:
-                try:
-                    self._pass_over_refused(entry, unsent)
-                except SabotRayError as error:
-                    return error
-        return None
+            if not failures:
+                continue
+            if not self._policy.passes_over or not all(map(self._is_of_its_record, failures)):
+                raise refused(entry.info, failures)
+            if any(failed.was_sent for failed in failures):
+                self._suspect(entry, failures)
+            # Those that the client refused did not cost the transaction.
+            self._pass_over_refused(entry, failures)
 
-    def _settle_dead_letters(self, slot: int, entries: Iterable[UnderWay]) -> Exception | None:
+    def _suspect(self, entry: UnderWay, failures: Sequence[FailedRecord]) -> NoReturn:
+        """Let the transaction be done again, with care for what was refused."""
+        error = refused(entry.info, failures)
+        offsets = self._offsets_of(entry, [failed.row for failed in failures], error)
+        self._refusals.suspect(entry.info.partition, offsets)
+        raise TransactionLost(f"{entry.info.partition}: records were refused: {error}", passes=True)
+
+    def _settle_dead_letters(self, slot: int, entries: Iterable[UnderWay]) -> None:
         """Write those of these ranges, and wait until all are known to be written.
 
-        Returns:
-            As `_settle` does; or why they cannot be read again.
+        Raises:
+            SinkError: One can never be written.
+            TransactionLost: One was not in time.
+            SabotRayError: They cannot be read again.
         """
         if not self._unwritten:
-            return None
+            return
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_S
-        try:
-            for partition, letters, delivery in self._send_dead_letters(entries):
-                failures = self._failures(slot, delivery, deadline)
-                if isinstance(failures, TransactionLost):
-                    return failures
-                for failed in failures:
-                    return not_written(partition, letters, str(failed.error))
-        except SabotRayError as error:
-            return error
-        return None
+        for partition, letters, delivery in self._send_dead_letters(entries):
+            for failed in self._failures(slot, delivery, deadline):
+                raise not_written(partition, letters, str(failed.error))
 
     def _send_dead_letters(
         self, entries: Iterable[UnderWay]
@@ -448,32 +449,24 @@ class TransactionalReader(WritingReader):
                     under_way.append((partition, due, delivery))
         return under_way
 
-    def _of_refused(self, entry: UnderWay, failures: list[FailedRecord]) -> Exception:
-        error = refused(entry.info, failures)
-        if not self._policy.passes_over or not all(map(self._is_of_its_record, failures)):
-            return error
-        partition = entry.info.partition
-        try:
-            offsets = self._offsets_of(entry, [failed.row for failed in failures], error)
-        except SinkError as untold:
-            return untold
-        self._refusals.suspect(partition, offsets)
-        return TransactionLost(f"{partition}: records were refused: {error}", passes=True)
-
     def _failures(
         self, slot: int, delivery: Delivery | None, deadline: float
-    ) -> list[FailedRecord] | TransactionLost:
-        """Wait for a delivery, and return what can never be written of it."""
+    ) -> list[FailedRecord]:
+        """Wait for a delivery, and return what can never be written of it.
+
+        Raises:
+            TransactionLost: Something was not written in time, or may be another time.
+        """
         if delivery is None:
             return []
         while not delivery.wait(LOOK_S):
             self._sinks[slot].tend()
             if time.monotonic() > deadline:
-                return TransactionLost("records were not written in time", passes=True)
+                raise TransactionLost("records were not written in time", passes=True)
         failures = [failed for failed in delivery.failures() if not _is_consequence(failed)]
         passing = next(filter(may_pass, failures), None)
         if passing is not None:
-            return TransactionLost(f"a record was not written: {passing.error}", passes=True)
+            raise TransactionLost(f"a record was not written: {passing.error}", passes=True)
         return failures
 
     def drain(self, timeout_s: float) -> bytes:
