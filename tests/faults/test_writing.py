@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 
-import confluent_kafka
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -20,7 +19,7 @@ from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record, produce
 from tests.faults.ledger import SCHEMA, Ledger, NumberedProducer
 from tests.faults.processes import at
-from tests.kafka.reading import read_all
+from tests.kafka.reading import read_all, read_each
 from tests.servers import KafkaBroker, KafkaCluster, running_broker, wait_until
 
 PARTITIONS = 3
@@ -29,6 +28,8 @@ PARTITIONS = 3
 MOST_MEMORY = 500_000_000
 #: Records of the output whose brokers are slow: more than are written meanwhile.
 BACKLOG = {"native": 1_500_000, "aiokafka": 400_000}
+#: How long each of them is away then, in seconds.
+AWAY_S = 30.0
 OUTAGE_S = 60.0
 #: What its readers have to start, on a machine that is busy with the cluster, in seconds.
 START_S = 60.0
@@ -155,32 +156,6 @@ def slow(broker: KafkaBroker, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def numbers_in(broker: KafkaBroker, topic: str) -> list[int]:
-    """Return the field n of all records, without keeping these."""
-    consumer = confluent_kafka.Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap_servers,
-            "group.id": "numbers",
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-        }
-    )
-    numbers: list[int] = []
-    try:
-        partitions = len(consumer.list_topics(topic).topics[topic].partitions)
-        consumer.assign([confluent_kafka.TopicPartition(topic, p, 0) for p in range(partitions)])
-        while partitions:
-            for message in consumer.consume(10_000, timeout=10):
-                if message.error() is not None:
-                    assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
-                    partitions -= 1
-                else:
-                    numbers.append(orjson.loads(message.value())["n"])
-    finally:
-        consumer.close()
-    return numbers
-
-
 @pytest.mark.timeout(400)
 def test_slow_and_absent_brokers_leave_the_memory_of_an_output_flat_and_lose_nothing(
     ray_session: None, backend: Backend
@@ -219,13 +194,16 @@ def test_slow_and_absent_brokers_leave_the_memory_of_an_output_flat_and_lose_not
                     )
                     slow(broker, 10.0)
                     broker.freeze()
-                    time.sleep(30.0)
+                    time.sleep(AWAY_S)
                     broker.thaw()
                     held.append(max(peak.resident for peak in peaks.values()))
                 assert output.status().rows < records
                 output.wait()
                 assert output.status().rows == records
-        copies = np.bincount(numbers_in(target, topic), minlength=records)
+        copies = np.bincount(
+            [orjson.loads(found.value)["n"] for found in read_each(target, topic)],
+            minlength=records,
+        )
 
     worst = max(peaks.values(), key=lambda peak: peak.resident)
     over = worst.resident - idle.resident

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import confluent_kafka
@@ -91,6 +91,11 @@ class Found(NamedTuple):
 
 def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
     """Return the committed records of a topic, in the order of their partitions and offsets."""
+    return list(read_each(broker, topic))
+
+
+def read_each(broker: KafkaBroker, topic: str) -> Iterator[Found]:
+    """Yield what `read_all` returns, for topics that are too large to be kept."""
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": broker.bootstrap_servers,
@@ -99,7 +104,7 @@ def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
             "enable.partition.eof": True,
         }
     )
-    found = []
+    count = 0
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         for number in sorted(partitions):
@@ -107,26 +112,22 @@ def read_all(broker: KafkaBroker, topic: str) -> list[Found]:
             is_at_end = False
             deadline = time.monotonic() + 20
             while not is_at_end:
-                assert time.monotonic() < deadline, (
-                    f"{topic}[{number}]: {len(found)} records so far"
-                )
+                assert time.monotonic() < deadline, f"{topic}[{number}]: {count} records so far"
                 for message in consumer.consume(1000, timeout=0.5):
                     if message.error() is not None:
                         assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
                         is_at_end = True
                         continue
-                    found.append(
-                        Found(
-                            number,
-                            message.key(),
-                            message.value(),
-                            message.headers() or [],
-                            message.timestamp()[1],
-                        )
+                    count += 1
+                    yield Found(
+                        number,
+                        message.key(),
+                        message.value(),
+                        message.headers() or [],
+                        message.timestamp()[1],
                     )
     finally:
         consumer.close()
-    return found
 
 
 def has_open_transaction(bootstrap_servers: str, topic: str) -> bool:

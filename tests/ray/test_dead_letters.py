@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -16,7 +15,7 @@ from sabot_ray.kafka.source import Backend
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.kafka.reading import Found, read_all
-from tests.ray.conftest import ReadTopic, committed
+from tests.ray.conftest import ReadTopic, committed, dead_letter_options
 from tests.servers import KafkaBroker, wait_until
 
 NUMBERS = {"n": "int64"}
@@ -45,10 +44,6 @@ def mixed(make_topic: MakeTopic, produce: Produce) -> str:
         ],
     )
     return topic
-
-
-def dead_letter_options(dead: str) -> dict[str, Any]:
-    return {"error_handling_policy": "dead_letter", "dead_letter_topic": dead}
 
 
 def header(record: Found, name: str) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import confluent_kafka
@@ -15,15 +12,13 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from sabot_ray import ConfigError, EncodeError, Fenced, SinkError, Stream
+from sabot_ray import ConfigError, EncodeError, Fenced, SinkError
 from sabot_ray.testing import EmbeddedKafka, Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
 from tests.kafka.reading import await_no_transaction, has_open_transaction, read_all
-from tests.ray.conftest import written
+from tests.ray.conftest import kill_readers_at, written
 from tests.servers import KafkaBroker, wait_until
-
-NUMBERS = {"n": "int64"}
 
 
 @pytest.fixture
@@ -36,21 +31,6 @@ def numbers(make_topic: MakeTopic, produce: Produce) -> str:
 
 def records(numbers: range) -> list[Record]:
     return [Record(b'{"n":%d}' % n, b"k%d" % (n % 3), partition=n % 3) for n in numbers]
-
-
-@pytest.fixture
-def read_numbers(broker: KafkaBroker, ray_session: None) -> Callable[..., Stream]:
-    """`Stream.from_kafka` of a topic of numbers, in the group of its name."""
-
-    def make(topic: str, group: str | None = "its name", **options: Any) -> Stream:
-        return Stream.from_kafka(
-            broker.bootstrap_servers,
-            topic,
-            topic if group == "its name" else group,
-            **{"backend": "native", "schema": NUMBERS, "batch_size": 100, **options},
-        )
-
-    return make
 
 
 def committed(broker: KafkaBroker, topic: str) -> dict[int, confluent_kafka.TopicPartition]:
@@ -144,10 +124,7 @@ def test_killed_readers_lose_and_double_nothing(
     produce(source, records(range(30_000)))
     stream = read_numbers(source, start=start, readers=2)
     output = copy(stream, topic, interval_s=0.1, wait=False)
-    for rows in (1, 3000, 9000):
-        wait_until(lambda rows=rows: output.status().rows >= rows, 30.0)
-        for process in readers(kind="TransactionalReader"):
-            os.kill(process.pid, signal.SIGKILL)
+    kill_readers_at(output, 1, 3000, 9000)
     wait_until(lambda: sum(e.offset for e in committed(broker, source).values()) == 30_000, 60.0)
     output.stop()
 

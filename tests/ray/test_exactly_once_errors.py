@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -17,31 +14,24 @@ from sabot_ray import ConfigError, EncodeError, SinkError, Stream
 from sabot_ray.runtime.output import OutputStream
 from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
-from tests.faults.processes import readers
 from tests.kafka.reading import await_no_transaction, read_all
-from tests.ray.conftest import committed, written
+from tests.ray.conftest import (
+    committed,
+    crash_at,
+    dead_letter_options,
+    kill_readers_at,
+    written,
+)
 from tests.servers import KafkaBroker, wait_until
 
-NUMBERS = {"n": "int64"}
 Copy = Callable[..., OutputStream]
 Read = Callable[..., Stream]
 
 
 @pytest.fixture
-def read(broker: KafkaBroker, ray_session: None) -> Read:
-    """`Stream.from_kafka` of a topic, natively and in the group of its name."""
-
-    def make(topic: str, **options: Any) -> Stream:
-        options = {"schema": NUMBERS, "batch_size": 100, "end": "latest", **options}
-        return Stream.from_kafka(
-            broker.bootstrap_servers, topic, topic, backend="native", **options
-        )
-
-    return make
-
-
-def to(topic: str) -> dict[str, Any]:
-    return {"error_handling_policy": "dead_letter", "dead_letter_topic": topic}
+def read(read_numbers: Read) -> Read:
+    """`read_numbers` of what is there by now."""
+    return functools.partial(read_numbers, end="latest")
 
 
 def keys(broker: KafkaBroker, topic: str) -> list[int]:
@@ -60,11 +50,10 @@ def test_dead_letters_are_written_exactly_once_though_readers_are_killed(
             for n in range(30_000)
         ],
     )
-    output = copy(read(source, end=None, readers=2, **to(dead)), target, wait=False)
-    for rows in (1, 3000, 9000):
-        wait_until(lambda rows=rows: output.status().rows >= rows, 30.0)
-        for process in readers(kind="TransactionalReader"):
-            os.kill(process.pid, signal.SIGKILL)
+    output = copy(
+        read(source, end=None, readers=2, **dead_letter_options(dead)), target, wait=False
+    )
+    kill_readers_at(output, 1, 3000, 9000)
     wait_until(lambda: committed(broker, source) == 30_000, 60.0)
     output.stop()
 
@@ -81,7 +70,7 @@ def test_ranges_of_which_nothing_is_left_are_committed_with_their_dead_letters(
 ) -> None:  # fmt: skip
     source, dead = make_topic(), make_topic()
     produce(source, [Record(b"{", b"%d" % n) for n in range(250)])
-    output = copy(read(source, **to(dead)), topic)
+    output = copy(read(source, **dead_letter_options(dead)), topic)
 
     assert keys(broker, dead) == list(range(250))
     assert committed(broker, source) == 250
@@ -100,7 +89,7 @@ def test_records_on_which_a_function_fails_or_that_cannot_be_encoded_are_passed_
             raise ValueError("120")
         return batch.append_column("x", pc.divide(1.0, pc.subtract(batch["n"], 40).cast("float64")))
 
-    output = copy(read(source, **to(dead)).map(invert), topic)
+    output = copy(read(source, **dead_letter_options(dead)).map(invert), topic)
 
     assert written(broker, topic) == [n for n in range(300) if n not in (40, 120)]
     assert keys(broker, dead) == [40, 120]
@@ -116,7 +105,7 @@ def test_records_that_the_brokers_refuse_cost_their_transactions_and_nothing_els
     source, small = make_topic(), make_topic(max_message_bytes=1000)
     sizes = [10, *[11] * many, 20, 5000, 30, *[12] * many, 40, 3000, 50]
     produce(source, [Record(b'{"t":"%s"}' % (b"x" * n), b"%d" % n) for n in sizes])
-    options = {"error_handling_policy": "skip"} if policy == "skip" else to(topic)
+    options = {"error_handling_policy": "skip"} if policy == "skip" else dead_letter_options(topic)
     stream = read(source, schema={"t": "string"}, batch_size=1000, **options)
     output = copy(stream, small, compression_type="none")
 
@@ -148,14 +137,7 @@ def test_record_that_ends_its_readers_is_quarantined_and_no_other_is_there_twice
     source, dead = make_topic(partitions=2), make_topic()
     produce(source, [Record(b'{"n":%d}' % n, b"%d" % n, n % 2) for n in range(3000)])
 
-    def crash(batch: pa.RecordBatch) -> pa.RecordBatch:
-        if 1502 in batch["n"].to_pylist():
-            os.kill(os.getpid(), signal.SIGSEGV)
-            # Ray prints where it was before the process ends, and this thread would go on.
-            time.sleep(60)
-        return batch
-
-    output = copy(read(source, **to(dead)).map(crash), topic)
+    output = copy(read(source, **dead_letter_options(dead)).map(crash_at(1502)), topic)
 
     assert written(broker, topic) == [n for n in range(3000) if n != 1502]
     assert keys(broker, dead) == [1502]
@@ -171,7 +153,7 @@ def test_dead_letter_that_is_refused_commits_nothing_of_its_transaction(
     produce(source, [b'{"n":0}', b'{"n":"%s"}' % (b"x" * 5000), b'{"n":2}'])
     message = "not all failed records could be written to the dead-letter topic"
     with pytest.raises(SinkError, match=message):
-        copy(read(source, **to(dead)), topic, compression_type="none")
+        copy(read(source, **dead_letter_options(dead)), topic, compression_type="none")
 
     assert (read_all(broker, topic), read_all(broker, dead)) == ([], [])
     assert committed(broker, source) == 0
@@ -201,4 +183,4 @@ def test_row_of_which_nobody_knows_the_record_commits_no_part_of_its_range(
 
 def test_limit_of_the_client_is_refused_beside_dead_letters(read: Read, copy: Copy) -> None:
     with pytest.raises(ConfigError, match=r"max_request_size: .* the same client"):
-        copy(read("t", **to("dead")), "target", max_request_size=2000)
+        copy(read("t", **dead_letter_options("dead")), "target", max_request_size=2000)

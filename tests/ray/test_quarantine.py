@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Callable
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pytest
 
 from sabot_ray import ReaderFailed
@@ -18,12 +13,11 @@ from sabot_ray.testing import Record
 from tests.conftest import MakeTopic, Produce
 from tests.faults.processes import readers
 from tests.kafka.reading import read_all
-from tests.ray.conftest import ReadTopic, committed
+from tests.ray.conftest import ReadTopic, committed, crash_at
 from tests.servers import KafkaBroker
 
 NUMBERS = {"n": "int64"}
 COUNT = 3000
-Operation = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
 @pytest.fixture
@@ -32,17 +26,6 @@ def numbers(make_topic: MakeTopic, produce: Produce) -> str:
     topic = make_topic(partitions=2)
     produce(topic, [Record(b'{"n":%d}' % n, b"k%d" % n, n % 2) for n in range(COUNT)])
     return topic
-
-
-def crash_at(*deadly: int) -> Operation:
-    def crash(batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not set(deadly).isdisjoint(batch["n"].to_pylist()):
-            os.kill(os.getpid(), signal.SIGSEGV)
-            # Ray prints where it was before the process ends, and this thread would go on.
-            time.sleep(60)
-        return batch
-
-    return crash
 
 
 @pytest.mark.timeout(180)
