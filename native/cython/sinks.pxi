@@ -46,6 +46,11 @@ cdef extern from "kafka/producer.h" namespace "sabot" nogil:
         void Close(milliseconds) except +
 
 
+cdef extern from "kafka/value_pool.h" namespace "sabot" nogil:
+    cppclass ValuePool:
+        ValuePool(size_t) except +
+
+
 cdef extern from "record_sender.h" namespace "sabot" nogil:
     struct RecordColumns:
         const ArrowArray* values
@@ -58,7 +63,8 @@ cdef extern from "record_sender.h" namespace "sabot" nogil:
         int64_t row
         EncodeFailure failure
     cppclass CppRecordSender "sabot::RecordSender":
-        CppRecordSender(const RecordColumns&, string, CppEncoder*) except +
+        CppRecordSender(
+            const RecordColumns&, string, CppEncoder*, const shared_ptr[ValuePool]&) except +
         const vector[RejectedRow]& rejected()
         const shared_ptr[CppDelivery]& delivery()
         cbool HandOver(CppProducer*, milliseconds) except +
@@ -67,6 +73,10 @@ cdef extern from "record_sender.h" namespace "sabot" nogil:
 
 #: How long a call runs without a look at signals, in milliseconds.
 cdef int64_t _SIGNAL_CHECK_MS = 200
+
+
+#: How many bytes an encoder keeps for the values of the next batches.
+cdef size_t _MOST_IDLE_VALUES = 16 << 20
 
 
 cdef int64_t _slice_ms(deadline):
@@ -99,9 +109,11 @@ cdef class Encoder:
     """
 
     cdef unique_ptr[CppEncoder] _encoder
+    cdef shared_ptr[ValuePool] _pool
 
     def __init__(self, codec: Codec) -> None:
         self._encoder = MakeEncoder(_codec(codec))
+        self._pool = make_shared[ValuePool](_MOST_IDLE_VALUES)
 
 
 cdef class Producer(Client):
@@ -262,7 +274,7 @@ cdef class RecordSender:
         cdef string name = topic.encode()
         cdef CppEncoder* with_encoder = encoder._encoder.get()
         with nogil:
-            self._sender.reset(new CppRecordSender(columns, name, with_encoder))
+            self._sender.reset(new CppRecordSender(columns, name, with_encoder, encoder._pool))
         self._delivery = deref(self._sender).delivery()
 
     cdef const ArrowArray* _array(self, data) except? NULL:

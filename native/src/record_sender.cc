@@ -1,6 +1,7 @@
 #include "record_sender.h"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -52,21 +53,38 @@ std::vector<bool> RowsWithoutValues(const ArrowArray& batch) {
   return is_any ? all_null : std::vector<bool>();
 }
 
+// Takes no more than that, where `reserve` would at least double what there is.
+void MakeRoom(size_t capacity, std::string* text) {
+  if (capacity > text->capacity()) {
+    std::string larger;
+    larger.reserve(capacity);
+    larger += *text;
+    *text = std::move(larger);
+  }
+}
+
 }  // namespace
 
-RecordSender::RecordSender(const RecordColumns& columns, std::string topic, Encoder* encoder)
+RecordSender::RecordSender(const RecordColumns& columns, std::string topic, Encoder* encoder,
+                           const std::shared_ptr<ValuePool>& pool)
     : columns_(columns),
       topic_(std::move(topic)),
       rows_(columns.values->length),
       is_tombstone_(RowsWithoutValues(*columns.values)) {
-  Encode(encoder);
+  Encode(encoder, pool);
 }
 
-void RecordSender::Encode(Encoder* encoder) {
-  std::string values;
+void RecordSender::Encode(Encoder* encoder, const std::shared_ptr<ValuePool>& pool) {
+  // So many rows show how long the others may be.
+  constexpr size_t kSample = 256;
+  std::string values = pool->Take();
   ends_.reserve(static_cast<size_t>(rows_));
   encoder->Begin(*columns_.values);
   for (int64_t row = 0; row < rows_; ++row) {
+    // Later rows may be longer than the first ones, so this is asked again, ever more rarely.
+    if (const auto done = static_cast<size_t>(row); done >= kSample && std::has_single_bit(done)) {
+      MakeRoom((values.size() / done + 1) * static_cast<size_t>(rows_) * 17 / 16, &values);
+    }
     if (HasValue(row)) {
       std::optional<EncodeFailure> failure = encoder->Encode(row, &values);
       if (failure) {
@@ -75,7 +93,7 @@ void RecordSender::Encode(Encoder* encoder) {
     }
     ends_.push_back(static_cast<int64_t>(values.size()));
   }
-  delivery_ = std::make_shared<Delivery>(std::move(values));
+  delivery_ = std::make_shared<Delivery>(std::move(values), pool);
 }
 
 bool RecordSender::HandOver(Producer* producer, std::chrono::milliseconds timeout) {

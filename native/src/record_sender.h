@@ -10,6 +10,7 @@
 #include "arrow/c_data.h"
 #include "codec/encoder.h"
 #include "kafka/producer.h"
+#include "kafka/value_pool.h"
 
 namespace sabot {
 
@@ -32,8 +33,10 @@ struct RejectedRow {
 // handed over.
 class RecordSender {
  public:
-  // Encodes the values. A row without any is a record without a value: a tombstone.
-  RecordSender(const RecordColumns& columns, std::string topic, Encoder* encoder);
+  // Encodes the values into memory of the pool. A row without any is a record without a value: a
+  // tombstone.
+  RecordSender(const RecordColumns& columns, std::string topic, Encoder* encoder,
+               const std::shared_ptr<ValuePool>& pool);
 
   // Rows that cannot be encoded; they are not sent.
   const std::vector<RejectedRow>& rejected() const { return rejected_; }
@@ -53,7 +56,7 @@ class RecordSender {
   bool HasValue(int64_t row) const {
     return is_tombstone_.empty() || !is_tombstone_[static_cast<size_t>(row)];
   }
-  void Encode(Encoder* encoder);
+  void Encode(Encoder* encoder, const std::shared_ptr<ValuePool>& pool);
   void ReadRow(int64_t row, OutgoingRecord* record) const;
   void ReadHeaders(int64_t row, std::vector<OutgoingHeader>* headers) const;
 

@@ -71,11 +71,13 @@ JsonEncoder MakeNumberEncoder() {
   return JsonEncoder({field});
 }
 
+std::shared_ptr<ValuePool> MakePool() { return std::make_shared<ValuePool>(size_t{1} << 20); }
+
 // Sends all rows, and waits until their fate is known.
 std::shared_ptr<Delivery> SendAll(const RecordColumns& columns, Producer* producer,
                                   const std::string& topic = "t") {
   JsonEncoder encoder = MakeNumberEncoder();
-  RecordSender sender(columns, topic, &encoder);
+  RecordSender sender(columns, topic, &encoder, MakePool());
   EXPECT(sender.HandOver(producer, kLong));
   EXPECT(producer->Flush(kLong));
   EXPECT_EQ(sender.delivery()->outstanding(), 0);
@@ -239,7 +241,7 @@ TEST(RowsThatCannotBeEncodedAreLeftOut) {
   field.name = "x";
   field.type = TypeId::kFloat64;
   JsonEncoder encoder({field});
-  RecordSender sender({.values = &batch.array}, "t", &encoder);
+  RecordSender sender({.values = &batch.array}, "t", &encoder, MakePool());
   EXPECT_EQ(sender.rejected().size(), size_t{1});
   EXPECT_EQ(sender.rejected()[0].row, 1);
   EXPECT_EQ(sender.rejected()[0].failure.field, "$.x");
@@ -255,7 +257,7 @@ TEST(FullQueueHoldsTheSenderUpUntilThereIsRoom) {
                                 {{"queue.buffering.max.messages", "10"}, {"linger.ms", "5"}});
   const Rows rows(1000);
   JsonEncoder encoder = MakeNumberEncoder();
-  RecordSender sender({.values = &rows.batch()}, "t", &encoder);
+  RecordSender sender({.values = &rows.batch()}, "t", &encoder, MakePool());
   EXPECT(!sender.HandOver(producer.get(), milliseconds(0)));
   EXPECT(sender.next_row() >= 10 && sender.next_row() < 1000);
   EXPECT(!sender.delivery()->Wait(milliseconds(0)));
@@ -300,7 +302,7 @@ TEST(ClosedProducerTellsThatItHasGivenUp) {
   const auto producer = Connect("127.0.0.1:9");
   const Rows rows(5);
   JsonEncoder encoder = MakeNumberEncoder();
-  RecordSender sender({.values = &rows.batch()}, "t", &encoder);
+  RecordSender sender({.values = &rows.batch()}, "t", &encoder, MakePool());
   EXPECT(sender.HandOver(producer.get(), kLong));
   EXPECT_EQ(sender.delivery()->outstanding(), 5);
   EXPECT(!producer->Flush(milliseconds(10)));
@@ -313,7 +315,7 @@ TEST(WhatAClosedProducerWasNotToldOfIsAFailure) {
   const auto producer = Connect("127.0.0.1:9");
   const Rows rows(5);
   JsonEncoder encoder = MakeNumberEncoder();
-  RecordSender sender({.values = &rows.batch()}, "t", &encoder);
+  RecordSender sender({.values = &rows.batch()}, "t", &encoder, MakePool());
   EXPECT(sender.HandOver(producer.get(), kLong));
   producer->Close(milliseconds(0));
   EXPECT_EQ(sender.delivery()->outstanding(), 0);
@@ -409,13 +411,52 @@ TEST(SenderThatStopsHalfwayLeavesTheDeliveryToWhatItHandedOver) {
       Connect(cluster.bootstrap_servers(), {{"queue.buffering.max.messages", "10"}});
   const Rows rows(1000);
   JsonEncoder encoder = MakeNumberEncoder();
-  RecordSender sender({.values = &rows.batch()}, "t", &encoder);
+  RecordSender sender({.values = &rows.batch()}, "t", &encoder, MakePool());
   EXPECT(!sender.HandOver(producer.get(), milliseconds(0)));
   sender.Stop(producer.get());
   EXPECT(sender.delivery()->Wait(kLong));
   const std::vector<WrittenRecords> written = sender.delivery()->written();
   EXPECT_EQ(written.size(), size_t{1});
   EXPECT_EQ(written[0].records, sender.next_row());
+}
+
+TEST(MemoryOfValuesServesTheNextBatch) {
+  constexpr int64_t kMany = 10'000;
+  const Rows rows(kMany);
+  const auto pool = MakePool();
+  JsonEncoder encoder = MakeNumberEncoder();
+  const char* first = nullptr;
+  for (int batch = 0; batch < 2; ++batch) {
+    const RecordSender sender({.values = &rows.batch()}, "t", &encoder, pool);
+    const std::string& values = sender.delivery()->values();
+    // {"n":0} to {"n":9999}
+    EXPECT_EQ(values.size(), size_t{10 * 7 + 90 * 8 + 900 * 9 + 9'000 * 10});
+    if (batch == 0) {
+      first = values.data();
+    }
+    EXPECT(values.data() == first);
+  }
+}
+
+TEST(RoomForValuesIsTakenOnce) {
+  constexpr int64_t kMany = 10'000;
+  const Rows rows(kMany);
+  JsonEncoder encoder = MakeNumberEncoder();
+  const RecordSender sender({.values = &rows.batch()}, "t", &encoder, MakePool());
+  const std::string& values = sender.delivery()->values();
+  EXPECT(values.capacity() < values.size() * 5 / 4);
+}
+
+TEST(NoMoreMemoryOfValuesIsKeptThanAllowed) {
+  ValuePool pool(1000);
+  std::string small(600, 'x');
+  std::string other(600, 'x');
+  pool.GiveBack(std::move(small));
+  pool.GiveBack(std::move(other));
+  const std::string kept = pool.Take();
+  EXPECT(kept.empty());
+  EXPECT(kept.capacity() >= 600);
+  EXPECT(pool.Take().capacity() < 600);
 }
 
 }  // namespace

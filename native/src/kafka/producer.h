@@ -18,6 +18,7 @@
 #include "kafka/client.h"
 #include "kafka/handles.h"
 #include "kafka/librdkafka_api.h"
+#include "kafka/value_pool.h"
 #include "status.h"
 
 namespace sabot {
@@ -79,8 +80,12 @@ struct GroupOffset {
 // What becomes of the records of a batch. Thread safe.
 class Delivery {
  public:
-  // Keeps the values until all is known.
-  explicit Delivery(std::string values) : values_(std::move(values)) {}
+  // Keeps the values until all is known; then they go back to the pool.
+  Delivery(std::string values, std::shared_ptr<ValuePool> pool)
+      : values_(std::move(values)), pool_(std::move(pool)) {}
+  ~Delivery() { pool_->GiveBack(std::move(values_)); }
+  Delivery(const Delivery&) = delete;
+  Delivery& operator=(const Delivery&) = delete;
 
   const std::string& values() const { return values_; }
 
@@ -103,7 +108,8 @@ class Delivery {
   // Takes one off; tells whether it was the last.
   bool Settle();
 
-  const std::string values_;
+  std::string values_;  // Does not change: clients read it.
+  const std::shared_ptr<ValuePool> pool_;
   uint32_t id_ = 0;  // Set before anything is outstanding.
   std::atomic<int64_t> outstanding_{0};
   std::mutex mutex_;  // Guards what follows.
