@@ -12,8 +12,10 @@ import ray
 
 from bench.cpu import CpuTime, ray_workers
 
-#: A Ray that uses less CPU than this, in seconds per second, has started...
+#: A Ray that uses less CPU than this, in seconds per second, has started; and this for each worker,
+#: as those that wait at a gate use...
 _QUIET_CPU = 0.1
+_QUIET_CPU_OF_WORKER = 0.03
 #: ...over so long, in seconds.
 _LOOK_S = 0.5
 #: Longest time to wait for that, in seconds.
@@ -52,6 +54,8 @@ def await_rest() -> None:
         before = CpuTime.now()
         time.sleep(_LOOK_S)
         used = CpuTime.now().since(before)
-        if len(ray_workers()) >= cores and used.consuming + used.of_ray < _LOOK_S * _QUIET_CPU:
+        workers = len(ray_workers())
+        quiet = _LOOK_S * (_QUIET_CPU + _QUIET_CPU_OF_WORKER * workers)
+        if workers >= cores and used.consuming + used.of_ray < quiet:
             return
     raise RuntimeError(f"Ray has not come to rest within {_START_TIMEOUT_S:g} s")
