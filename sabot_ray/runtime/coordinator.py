@@ -68,8 +68,8 @@ _SHORT_RANGE = 1000
 _SLICE_S = 0.2
 _MIN_BATCH_BYTES = 64 << 10
 #: Largest batch of a reader that writes, which has it several times: as columns, as records, and
-#: some of it once more in its buffers.
-_WRITTEN_BATCH_BYTES = 8 << 20
+#: some of it once more in its buffers; small enough that it stays in the cache on its way through.
+_WRITTEN_BATCH_BYTES = 2 << 20
 #: How long a reader that is drained waits until it says that nothing is written yet, in seconds.
 _DRAIN_SLICE_S = 0.2
 #: Longest time that readers have to close their clients, in seconds.

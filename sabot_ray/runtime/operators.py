@@ -56,7 +56,10 @@ class FilterExpression:
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows to keep."""
-        return batch.filter(self.expression)
+        # `batch.filter(expression)` copies them once more, on threads that give their memory back
+        # to the system between batches.
+        keeps = evaluate({"keeps": self.expression}, batch).column(0)
+        return batch.filter(keeps.combine_chunks())
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,8 +278,9 @@ def _failure(
 
 
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Return what comes after this module's own frames; None where no Python code does."""
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    """Return what comes after our own frames; None where no Python code does."""
+    ours = (__file__, evaluate.__code__.co_filename)
+    while frames is not None and frames.tb_frame.f_code.co_filename in ours:
         frames = frames.tb_next
     # pyarrow's own steps help nobody where it was called from here.
     is_arrow = frames is not None and frames.tb_frame.f_code.co_filename.startswith("pyarrow/")
