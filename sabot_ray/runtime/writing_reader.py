@@ -155,6 +155,10 @@ class WritingReader(Reader):
             _, told = self._next_batch()
             if told.is_announcement:
                 return [told]
+            if self._goes_singly():
+                # The record that was announced has done no harm, and may be under way for long:
+                # what ends the process meanwhile is something else.
+                return self._take_written()
         while True:
             self._read_on()
             written = self._take_written()

@@ -18,7 +18,14 @@ from sabot_ray.kafka.outgoing import RecordLayout
 from sabot_ray.kafka.sink import SinkSpec
 from sabot_ray.kafka.source import SourceSpec
 from sabot_ray.runtime import reader, writing_reader
-from sabot_ray.runtime.reader_messages import Assignment, Drained, Failure, ReaderPlan, SinkPlan
+from sabot_ray.runtime.reader_messages import (
+    Assignment,
+    Caution,
+    Drained,
+    Failure,
+    ReaderPlan,
+    SinkPlan,
+)
 from sabot_ray.runtime.writing_reader import WritingReader
 from sabot_ray.types import FailedRecord, TopicPartition, WrittenRecords
 from tests.servers import wait_until
@@ -99,7 +106,9 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> FakeSink:
 
 
 def open_reader(
-    monkeypatch: pytest.MonkeyPatch, pieces: Sequence[Sequence[int | Exception]]
+    monkeypatch: pytest.MonkeyPatch,
+    pieces: Sequence[Sequence[int | Exception]],
+    caution: Caution | None = None,
 ) -> WritingReader:
     """Return a reader of a partition for each list of pieces."""
     sources = list(map(PiecedSource, pieces))
@@ -121,7 +130,9 @@ def open_reader(
         sink=SinkPlan("native", SinkSpec(config, RecordLayout("target"))),
     )
     writing = WritingReader()
-    assignments = [Assignment(TopicPartition("t", p), 0, None) for p in range(len(sources))]
+    assignments = [
+        Assignment(TopicPartition("t", p), 0, None, caution=caution) for p in range(len(sources))
+    ]
     assert writing.open(plan, assignments) is None
     return writing
 
@@ -174,6 +185,20 @@ def test_what_is_written_is_told_soon_though_there_is_more_and_the_target_is_slo
     assert time.monotonic() - began < 1.0
     assert 1 <= len(first) < 20
     assert told(writing)[0] == (0, len(first) + 1)
+
+
+def test_record_that_was_announced_and_waits_for_the_target_is_no_suspect_any_more(
+    monkeypatch: pytest.MonkeyPatch, sink: FakeSink
+) -> None:
+    writing = open_reader(monkeypatch, [[1, 1]], Caution(step=1, records=2))
+    (announcement,) = pickle.loads(writing.next_batch()[1])
+    assert announcement.is_announcement
+
+    # An answer without a range, at once: the driver forgets what was announced.
+    assert told(writing) == []
+    assert len(sink.deliveries) == 1
+    once_sent(sink, 1, sink.deliveries[0].settle)
+    assert told(writing) == [(0, 1)]
 
 
 def test_refused_record_ends_its_partition_and_the_others_are_told_first(
