@@ -704,7 +704,8 @@ class Coordinator:
         if call.batch is None:
             return
         infos: list[BatchInfo] = answer
-        reader.announced = None
+        announced = (info.partition for info in infos if info.is_announcement)
+        reader.announced = next(announced, None)
         for info in infos:
             self._route(reader, info, call.batch)
         covered = [info.next_offset - info.start_offset for info in infos]
@@ -734,8 +735,6 @@ class Coordinator:
                 f"{info.partition}: the reader gave offset {info.start_offset}, expected "
                 f"{progress.routed_offset}; please report this"
             )
-        if info.is_announcement:
-            reader.announced = info.partition
         before = reader.stats_before.get(info.partition, SourceStats())
         progress.stats = before.joined(info.stats)
         self._notices.look(info.partition, self.progress)

@@ -261,11 +261,7 @@ class TransactionalReader(WritingReader):
         if self._failure is None and not self._closing.is_set():
             announced: BatchInfo | None = None
             try:
-                if not self._under_way:
-                    announced = self._read_for_an_interval()
-                    if announced is None and self._goes_singly():
-                        # See `WritingReader`: it is committed in the next call.
-                        return b"", pickle.dumps([])
+                announced = self._read_for_an_interval()
             except TransactionLost as error:
                 self._failure = Failure.of(self._excused(error), self._reading)
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
