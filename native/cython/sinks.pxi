@@ -73,8 +73,6 @@ cdef extern from "record_sender.h" namespace "sabot" nogil:
 
 #: How long a call runs without a look at signals, in milliseconds.
 cdef int64_t _SIGNAL_CHECK_MS = 200
-
-
 #: How many bytes an encoder keeps for the values of the next batches.
 cdef size_t _MOST_IDLE_VALUES = 16 << 20
 

@@ -11,7 +11,8 @@ namespace sabot {
 
 // Keeps strings that held the values of a batch for the next one, because fresh pages cost as much
 // as the encoding that fills them. Thread safe: the fate of records is told on another thread, also
-// after their sink was closed.
+// after their sink was closed. Not a BufferPool: its powers of two would hold up to twice the
+// values.
 class ValuePool {
  public:
   // Keeps at most `max_idle_bytes` that nobody uses.
