@@ -473,6 +473,7 @@ class Coordinator:
             reader.cautions.get(partition),
             reader.quarantined.get(partition) == progress.routed_offset,
             progress.leader_epoch,
+            reader.struck.get(partition) == progress.routed_offset,
         )
 
     def _start(self, reader: ReaderHandle) -> None:

@@ -91,6 +91,7 @@ class Assignment:
         passes_over_first: Whether the first record from there on is not to be processed: it ended
             its readers' processes.
         leader_epoch: That of the start, as in `OffsetAndEpoch`.
+        is_suspect: Whether the last reader's process ended while it processed the first record.
     """
 
     partition: TopicPartition
@@ -100,6 +101,7 @@ class Assignment:
     caution: Caution | None = None
     passes_over_first: bool = False
     leader_epoch: int = -1
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True)
