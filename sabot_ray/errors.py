@@ -302,6 +302,7 @@ _LIBRDKAFKA_CODES: dict[int, type[KafkaError]] = {
     -185: BrokerUnavailable,  # _TIMED_OUT
     -180: BrokerUnavailable,  # _WAIT_COORD
     -166: BrokerUnavailable,  # _TIMED_OUT_QUEUE
+    -137: BrokerUnavailable,  # _DESTROY_BROKER
     5: BrokerUnavailable,  # LEADER_NOT_AVAILABLE
     6: BrokerUnavailable,  # NOT_LEADER_FOR_PARTITION
     7: BrokerUnavailable,  # REQUEST_TIMED_OUT

@@ -50,6 +50,7 @@ def test_from_librdkafka_every_code_gives_an_error_that_carries_it() -> None:
         ("_AUTO_OFFSET_RESET", errors.OffsetOutOfRange),
         ("_TRANSPORT", errors.BrokerUnavailable),
         ("_ALL_BROKERS_DOWN", errors.BrokerUnavailable),
+        ("_DESTROY_BROKER", errors.BrokerUnavailable),
         ("COORDINATOR_NOT_AVAILABLE", errors.BrokerUnavailable),
         ("FENCED_INSTANCE_ID", errors.Fenced),
         ("PRODUCER_FENCED", errors.Fenced),

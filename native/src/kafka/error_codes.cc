@@ -13,6 +13,7 @@ bool IsTransient(int code) {
       -180,  // _WAIT_COORD
       -166,  // _TIMED_OUT_QUEUE
       -153,  // _RETRY
+      -137,  // _DESTROY_BROKER
       5,     // LEADER_NOT_AVAILABLE
       6,     // NOT_LEADER_FOR_PARTITION
       7,     // REQUEST_TIMED_OUT
