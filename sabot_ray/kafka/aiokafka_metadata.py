@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from sabot_ray.errors import BrokerUnavailable, KafkaError
+from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartition
 from sabot_ray.kafka.aiokafka_brokers import Brokers, committed_offsets, committed_topics
 from sabot_ray.kafka.aiokafka_fetcher import PartitionFetcher, unpack
 from sabot_ray.kafka.aiokafka_loop import EventLoopThread
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import (
     METADATA_TIMEOUT_S,
+    UNKNOWN_PATIENCE_S,
     SampledRecord,
     await_leaders,
     say_unchecked,
@@ -35,19 +38,32 @@ class AiokafkaClusterClient:
         self._brokers = Brokers(config)
         self._loop = EventLoopThread()
 
-    def _ask(self, what: str, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return self._loop.run(self._ask_patiently(what, question))
+    def _ask(
+        self,
+        what: str,
+        question: Callable[[], Coroutine[Any, Any, T]],
+        unknown_patience_s: float = 0.0,
+    ) -> T:
+        return self._loop.run(self._ask_patiently(what, question, unknown_patience_s))
 
-    async def _ask_patiently(self, what: str, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _ask_patiently(
+        self,
+        what: str,
+        question: Callable[[], Coroutine[Any, Any, T]],
+        unknown_patience_s: float,
+    ) -> T:
         """Ask again while the trouble may pass, for `METADATA_TIMEOUT_S` at most."""
         failure: KafkaError | None = None
+        unknown_ends = time.monotonic() + unknown_patience_s
         try:
             async with asyncio.timeout(METADATA_TIMEOUT_S):
                 while True:
                     try:
                         return await question()
                     except KafkaError as error:
-                        if not error.retriable:
+                        is_unknown = isinstance(error, UnknownTopicOrPartition)
+                        may_pass = is_unknown and time.monotonic() < unknown_ends
+                        if not (error.retriable or may_pass):
                             raise
                         failure = error
                     await asyncio.sleep(_RETRY_S)
@@ -72,12 +88,14 @@ class AiokafkaClusterClient:
     def watermarks(self, topic: str, partitions: Sequence[int]) -> dict[int, Watermarks]:
         """See `ClusterClient.watermarks`."""
         what = f"topic '{topic}': watermarks"
-        return self._ask(what, lambda: self._brokers.watermarks(topic, partitions))
+        question = partial(self._brokers.watermarks, topic, partitions)
+        return self._ask(what, question, UNKNOWN_PATIENCE_S)
 
     def offsets_at(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, int | None]:
         """See `ClusterClient.offsets_at`."""
         what = f"topic '{topic}': offsets at a time"
-        return self._ask(what, lambda: self._brokers.offsets_at(topic, times_ms))
+        question = partial(self._brokers.offsets_at, topic, times_ms)
+        return self._ask(what, question, UNKNOWN_PATIENCE_S)
 
     def cluster_id(self) -> str:
         """See `ClusterClient.cluster_id`."""

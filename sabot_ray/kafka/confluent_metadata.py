@@ -27,6 +27,7 @@ from sabot_ray.errors import (
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.metadata import (
     METADATA_TIMEOUT_S,
+    UNKNOWN_PATIENCE_S,
     SampledRecord,
     await_leaders,
     say_unchecked,
@@ -198,23 +199,39 @@ class ConfluentClusterClient:
                 f"topic '{topic}' partition {partition}: watermarks",
                 functools.partial(consumer.get_watermark_offsets, wanted),
                 deadline,
+                functools.partial(consumer.list_topics, topic),
             )
         return bounds
 
-    def _asked(self, what: str, ask: Callable[..., _T], deadline: float) -> _T:
+    def _asked(
+        self,
+        what: str,
+        ask: Callable[..., _T],
+        deadline: float,
+        renew: Callable[..., object] | None = None,
+    ) -> _T:
         """Ask a leader or coordinator until it answers: named just now, it may not know it yet.
 
         Args:
             what: What is asked for, and where.
             ask: Takes a ``timeout`` in seconds, and raises what an answer has as an error.
             deadline: When it is enough.
+            renew: Lets librdkafka look again for the topic, which it else believes not to have such
+                a partition for as long as its metadata is fresh. As ``ask``.
         """
+        unknown_ends = min(deadline, time.monotonic() + UNKNOWN_PATIENCE_S)
+        is_unknown = False
         while True:
+            timeout_s = max(deadline - time.monotonic(), 0.1)
             try:
-                return ask(timeout=max(deadline - time.monotonic(), 0.1))
+                if is_unknown and renew is not None:
+                    renew(timeout=timeout_s)
+                return ask(timeout=timeout_s)
             except KafkaException as error:
                 failure = self._unavailable(what, error.args[0])
-                if not failure.retriable or time.monotonic() >= deadline:
+                is_unknown = isinstance(failure, UnknownTopicOrPartition)
+                ends = unknown_ends if is_unknown else deadline
+                if not (failure.retriable or is_unknown) or time.monotonic() >= ends:
                     raise failure from None
             time.sleep(_RETRY_S)
 
@@ -230,7 +247,8 @@ class ConfluentClusterClient:
             return answer
 
         deadline = time.monotonic() + METADATA_TIMEOUT_S
-        answer = self._asked(f"topic '{topic}': offsets at a time", ask, deadline)
+        renew = functools.partial(self._consumer.list_topics, topic)
+        answer = self._asked(f"topic '{topic}': offsets at a time", ask, deadline, renew)
         return {entry.partition: entry.offset if entry.offset >= 0 else None for entry in answer}
 
     def cluster_id(self) -> str:

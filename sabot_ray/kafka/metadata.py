@@ -28,6 +28,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Longest time that planning waits for the brokers, in seconds.
 METADATA_TIMEOUT_S = 10.0
+#: How long a partition that was there just now is asked for again where the brokers say that they
+#: know none, in seconds: one that has started a moment ago may know less than the others.
+UNKNOWN_PATIENCE_S = 5.0
 
 _RETRY_S: Final = 0.1
 

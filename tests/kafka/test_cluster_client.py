@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future
 
@@ -10,7 +11,7 @@ import confluent_kafka.admin
 import pytest
 
 from sabot_ray.errors import BrokerUnavailable, KafkaError, UnknownTopicOrPartition
-from sabot_ray.kafka import confluent_metadata
+from sabot_ray.kafka import aiokafka_metadata, confluent_metadata
 from sabot_ray.kafka.aiokafka_metadata import AiokafkaClusterClient
 from sabot_ray.kafka.config import KafkaConfig
 from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
@@ -82,6 +83,30 @@ def test_offsets_at_a_time_of_a_topic_that_was_just_made(broker, make_topic, con
         topic = make_topic(partitions=32)
         found = client.offsets_at(topic, dict.fromkeys(client.partitions(topic), 0))
         assert found == dict.fromkeys(range(32))
+
+
+@pytest.mark.parametrize("ask", ["watermarks", "offsets_at"])
+def test_partition_that_the_brokers_do_not_know_yet_is_asked_for_again(broker, topic, connect, ask):
+    # As after a restart: one broker has named the partition, and another one does not know it.
+    client = connect(broker.bootstrap_servers)
+    assert client.watermarks(topic, [0]) == {0: Watermarks(0, 0, 0)}
+    growing = threading.Timer(1.0, broker.add_partitions, [topic, 2])
+    growing.start()
+    if ask == "watermarks":
+        assert client.watermarks(topic, [0, 1]) == dict.fromkeys([0, 1], Watermarks(0, 0, 0))
+    else:
+        assert client.offsets_at(topic, {1: 0}) == {1: None}
+    growing.join()
+
+
+def test_partition_that_does_not_come_is_an_error_in_time(broker, topic, connect, monkeypatch):
+    for module in (confluent_metadata, aiokafka_metadata):
+        monkeypatch.setattr(module, "UNKNOWN_PATIENCE_S", 1.0)
+    client = connect(broker.bootstrap_servers)
+    began = time.monotonic()
+    with pytest.raises(UnknownTopicOrPartition, match=f"'{topic}' partition 1"):
+        client.watermarks(topic, [0, 1])
+    assert 1.0 < time.monotonic() - began < 3.0
 
 
 def test_last_stable_offset_stops_at_an_open_transaction(
