@@ -125,9 +125,12 @@ def test_frozen_reader_is_replaced_and_harmless_when_it_thaws(
     )
     with stream.start() as run:
         batches = iter(run)
-        for _ in range(4):
+        running: set[int] = set()
+        # One that freezes before it has said that it runs counts as not started.
+        while len(running) < 2:
             batch = next(batches)
             ledger.note(batch)
+            running.add(batch["partition"][0].as_py())
             stopwatch.note(batch["partition"][0].as_py())
         zombie = readers()[0]
         with frozen(zombie.pid):
@@ -162,6 +165,8 @@ def test_reader_frozen_while_it_opens_is_replaced(
         def open(self, plan: ReaderPlan, assignment: Assignment) -> Failure | None:
             if not frozen_once.exists():
                 frozen_once.touch()
+                # By then it has said that it runs.
+                time.sleep(0.5)
                 os.kill(os.getpid(), signal.SIGSTOP)
             return super().open(plan, assignment)
 
