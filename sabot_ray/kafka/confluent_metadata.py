@@ -47,6 +47,8 @@ _NO_MORE = (
 #: How much later than its own time-out a request may be answered before it counts as lost, in
 #: seconds.
 _ANSWER_GRACE_S = 1.0
+#: How long one broker may take to tell topic ids before another one is asked, in seconds.
+_DESCRIBE_TIMEOUT_S = 2.0
 #: What brokers before Kafka 2.8 say: they know no topic ids.
 _NO_TOPIC_ID = str(confluent_kafka.Uuid(0, 0))
 #: How the ids of librdkafka's mock clusters begin.
@@ -281,6 +283,21 @@ class ConfluentClusterClient:
         wanted = list(topics)
         if not wanted or self._is_mock(wanted[0], timeout_s):
             return {}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline - time.monotonic(), 0.1)
+            try:
+                return self._described(wanted, min(left_s, _DESCRIBE_TIMEOUT_S))
+            except BrokerUnavailable:
+                # librdkafka asks the controller that it was told of at first, and waits for that
+                # if it is away; but any broker is called so where there is no ZooKeeper. A new
+                # client is told of another one.
+                self._give_up_describing()
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_RETRY_S)
+
+    def _described(self, wanted: list[str], timeout_s: float) -> dict[str, str]:
         if self._describing is None:
             self._describing = self._admin()
         deadline = time.monotonic() + timeout_s + _ANSWER_GRACE_S
@@ -297,7 +314,6 @@ class ConfluentClusterClient:
                 if not isinstance(failure, UnknownTopicOrPartition):
                     raise failure from None
             except TimeoutError:
-                self._give_up_describing()
                 timed_out = confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT)
                 raise self._unavailable(what, timed_out) from None
             else:
@@ -307,7 +323,7 @@ class ConfluentClusterClient:
         return {topic: topic_id for topic, topic_id in ids.items() if topic_id != _NO_TOPIC_ID}
 
     def _give_up_describing(self) -> None:
-        """Free the client that lost a request, as librdkafka does where its brokers go away.
+        """Free the client whose request is lost, or waits for a broker that is away.
 
         In a thread of its own, which has the last reference: it may take as long as the answer.
         """

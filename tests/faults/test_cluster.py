@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sabot_ray.errors import BrokerUnavailable
+from sabot_ray.kafka.config import KafkaConfig
+from sabot_ray.kafka.confluent_metadata import ConfluentClusterClient
 from sabot_ray.kafka.source import Backend
 from tests.faults.processes import at
 from tests.faults.traffic import Traffic, traffic
@@ -63,6 +68,34 @@ def test_killed_frozen_and_bounced_leader_delays_the_stream_and_nothing_else(
 
     print(f"{flow}, resumed after: {', '.join(f'{k} {s:.1f} s' for k, s in resumed.items())}")
     flow.ledger.assert_whole(flow.counts)
+
+
+@pytest.mark.timeout(120)
+def test_ids_of_topics_are_to_be_had_whichever_broker_is_away(
+    cluster: KafkaCluster, topic: str
+) -> None:
+    # librdkafka asks the controller, which is any broker where there is no ZooKeeper: of so many
+    # clients some ask the one that dies.
+    clients = [ConfluentClusterClient(KafkaConfig(cluster.bootstrap_servers)) for _ in range(8)]
+    with contextlib.ExitStack() as stack:
+        for client in clients:
+            stack.callback(client.close)
+            assert client.topic_ids([topic])
+        cluster.leader(topic).kill()
+
+        def asked(client: ConfluentClusterClient) -> float:
+            began = time.monotonic()
+            while time.monotonic() - began < RESUME_S:
+                with contextlib.suppress(BrokerUnavailable):
+                    # As the committer does.
+                    assert client.topic_ids([topic], timeout_s=5.0)
+                    break
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(len(clients)) as pool:
+            waited = sorted(pool.map(asked, clients))
+    print(f"answered after {', '.join(f'{s:.1f}' for s in waited)} s")
+    assert waited[-1] < RESUME_S
 
 
 @pytest.mark.timeout(240)
