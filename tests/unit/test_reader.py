@@ -428,24 +428,46 @@ def test_reader_that_was_closed_is_opened_again_with_another_plan(
 # caution
 
 
-def test_records_that_may_end_the_process_are_announced_and_go_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def read_carefully(
+    monkeypatch: pytest.MonkeyPatch, *sources: IdleSource, suspect: int | None = None
+) -> Reader:
+    """Return a reader whose partitions, a source each, begin with three records one by one."""
+
     class Client(IdleClient):
         def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
-            return PiecedSource([100] if partition else [])
+            return sources[partition]
 
     monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
     careful = Reader()
     assignments = [
-        Assignment(TopicPartition("t", number), 0, None, caution=Caution(1, 3))
-        for number in range(2)
+        Assignment(
+            TopicPartition("t", number),
+            0,
+            None,
+            caution=Caution(1, 3),
+            is_suspect=number == suspect,
+        )
+        for number in range(len(sources))
     ]
     careful.open(ReaderPlan("native", spec, (), 40, shares_readers=True), assignments)
+    return careful
+
+
+def next_info(careful: Reader) -> BatchInfo:
+    """Return the one range that the reader tells of."""
+    info: BatchInfo
+    (info,) = pickle.loads(careful.next_batch()[1])
+    return info
+
+
+def test_records_that_may_end_the_process_are_announced_and_go_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    careful = read_carefully(monkeypatch, PiecedSource([]), PiecedSource([100]))
 
     def told() -> tuple[int, int, int, bool]:
-        (info,) = pickle.loads(careful.next_batch()[1])
+        info = next_info(careful)
         return info.partition.partition, info.next_offset, info.rows, info.is_announcement
 
     # The other partition has nothing to announce.
@@ -458,11 +480,6 @@ def test_records_that_may_end_the_process_are_announced_and_go_one_by_one(
 def test_record_under_suspicion_goes_before_those_of_other_partitions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Client(IdleClient):
-        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
-            # It lags behind the others.
-            return PiecedSource([100]) if partition < 2 else late
-
     class LateSource(PiecedSource):
         looks = 0
 
@@ -470,49 +487,22 @@ def test_record_under_suspicion_goes_before_those_of_other_partitions(
             self.looks += 1
             return self.looks > 5
 
-    late = LateSource([100])
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     monkeypatch.setattr(reader, "_LOOK_INTERVAL_S", 0.01)
-    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
-    careful = Reader()
-    assignments = [
-        Assignment(
-            TopicPartition("t", number), 0, None, caution=Caution(1, 3), is_suspect=number == 2
-        )
-        for number in range(3)
-    ]
-    careful.open(ReaderPlan("native", spec, (), 40, shares_readers=True), assignments)
-
-    def told() -> int:
-        (info,) = pickle.loads(careful.next_batch()[1])
-        return int(info.partition.partition)
-
-    assert [told(), told()] == [2, 2]
+    sources = PiecedSource([100]), PiecedSource([100]), LateSource([100])
+    careful = read_carefully(monkeypatch, *sources, suspect=2)
+    told = [next_info(careful).partition.partition for _ in range(8)]
+    assert told[:2] == [2, 2]
     # It is like the others from there on.
-    assert {told() for _ in range(6)} == {0, 1, 2}
+    assert set(told[2:]) == {0, 1, 2}
 
 
 def test_others_do_not_wait_for_ever_for_a_record_under_suspicion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Client(IdleClient):
-        def open_source(self, spec: SourceSpec, partition: int, *_: object) -> IdleSource:
-            return PiecedSource([100] if partition else [])
-
-    monkeypatch.setattr(reader, "connect_source_client", lambda *_, **__: Client())
     monkeypatch.setattr(reader, "_SUSPECT_WAIT_S", 0.05)
     monkeypatch.setattr(reader, "_LOOK_INTERVAL_S", 0.01)
-    spec = SourceSpec(KafkaConfig("localhost:9092"), "t", JsonCodec(SCHEMA), ("n",))
-    careful = Reader()
-    assignments = [
-        Assignment(
-            TopicPartition("t", number), 0, None, caution=Caution(1, 3), is_suspect=number == 0
-        )
-        for number in range(2)
-    ]
-    careful.open(ReaderPlan("native", spec, (), 40, shares_readers=True), assignments)
-    (info,) = pickle.loads(careful.next_batch()[1])
-    assert info.partition == TopicPartition("t", 1)
+    careful = read_carefully(monkeypatch, PiecedSource([]), PiecedSource([100]), suspect=0)
+    assert next_info(careful).partition == TopicPartition("t", 1)
 
 
 def test_caution_in_batches_is_over_after_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
